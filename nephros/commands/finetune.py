@@ -79,7 +79,11 @@ def finetune(argv: list[str]) -> int:
     parser.class_table_options()
     add_stack_options_but_channel(parser)
     parser.option("device", DEVICE_HELP)
-    parser.flag("test", "evaluate on the test split once, at the end")
+    parser.flag(
+        "test",
+        "hold out a test split, where the data have none, and evaluate on it once, at the end; without it, nine tenths of the "
+        "labels are learned from",
+    )
     parser.option("out", "the run's folder (default: runs/finetune-METHOD-DATE-TIME)", metavar="DIR")
     args = parser.parse_argv(argv)
     from nephros.workflows import finetune as workflow

@@ -41,6 +41,7 @@ def open_arrays(
     name: str = "arrays",
     shape: CellShape | None = None,
     volumes: bool = False,
+    draw_test: bool = True,
 ) -> Dataset:
     """Return a data set of images in memory; `Dataset.from_arrays` explains the arguments.
 
@@ -61,8 +62,9 @@ def open_arrays(
     given = None if splits is None else _given_splits(splits, len(numbers))
     try:
         assignment = assign_splits(
-            _ROOT, numbers, names, seed, given=given, given_by="`splits`", groups=group_names, group_source="`groups`"
-        )
+            _ROOT, numbers, names, seed, given=given, given_by="`splits`", groups=group_names, group_source="`groups`",
+            draw_test=draw_test,
+        )  # fmt: skip
     except FileError as error:
         problem = str(error).removeprefix(f"{_ROOT} has ").removesuffix(".")
         if group_names is not None:

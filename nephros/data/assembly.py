@@ -54,7 +54,7 @@ def assemble(
     task = info.task if info else "binary-class" if len(class_names) == 2 else "multi-class"
     all_warnings = [
         *missing_class_warnings("val", val.labels, class_names),
-        *missing_class_warnings("test", test.labels, class_names),
+        *(missing_class_warnings("test", test.labels, class_names) if len(test) else ()),
         *warnings,
         *similar_name_warnings(class_names),
         *(() if provenance.split == "official" else repeated_image_warnings(splits, class_names)),

@@ -65,6 +65,7 @@ class Dataset:
         channel: int | None = None,
         name: str = "arrays",
         volumes: bool = False,
+        draw_test: bool = True,
     ) -> Dataset:
         """Return a data set of images in memory, split here 7:1:2 by class and, if they are given, by group.
 
@@ -81,6 +82,7 @@ class Dataset:
             channel: index of the channel that is the image, in images with several.
             name: of the data set, in results.
             volumes: whether the images are volumes, (n, d, h, w) uint8, as `nephros.prepare` crops them with `volumes`.
+            draw_test: False leaves test empty, unless `splits` has it, and splits the rest 9:1.
 
         Raises InvalidArgument, which names the argument, for what is not an image or a label, or too little to split.
         """
@@ -98,6 +100,7 @@ class Dataset:
             channel=channel,
             name=name,
             volumes=volumes,
+            draw_test=draw_test,
         )
 
     def __repr__(self) -> str:

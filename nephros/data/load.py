@@ -40,6 +40,7 @@ def load_dataset(
     download: bool = False,
     conversion: InputConversion = DEFAULT_CONVERSION,
     shape: CellShape | None = None,
+    draw_test: bool = True,
 ) -> Dataset:
     """Open a data set.
 
@@ -65,6 +66,8 @@ def load_dataset(
             `white_level` and `channel` win over its own.
         shape: channels, height and width of a model's cells, to which a folder's images are converted, whatever `size` is, and
             an npz file's images are resized.
+        draw_test: where the source has no splits, train, val and test are drawn 7:1:2. False draws no test split: train and val
+            are drawn 9:1, and test is empty where the source has none.
 
     Raises:
         NephrosError: the data set can't be found, opened or divided in this way.
@@ -75,7 +78,7 @@ def load_dataset(
     if size is not None and size < 1:
         raise InvalidArgument("size", size, "at least 1 pixel")
     conversion = conversion.override(white_level, channel)
-    dataset = _open_source(str(source), size, seed, groups, download, conversion, shape)
+    dataset = _open_source(str(source), size, seed, groups, download, conversion, shape, draw_test)
     target = shape[1:] if shape else None if size is None else (size, size)
     if target is not None and not is_builtin(source) and not dataset.is_volumetric:
         dataset = resize_dataset(dataset, target)
@@ -109,6 +112,7 @@ class DataRequest(TypedDict):
     channel: NotRequired[int | None]
     groups: NotRequired[str]
     resize: NotRequired[Literal["letterbox", "stretch"]]
+    draw_test: NotRequired[bool]
 
 
 def data_request(
@@ -120,6 +124,7 @@ def data_request(
     white_level: float | None = None,
     channel: int | None = None,
     groups: str = "auto",
+    draw_test: bool = True,
 ) -> DataRequest:
     """Return the arguments with which `load_request` opens the same data again, as plain JSON values for a run's record.
 
@@ -137,6 +142,7 @@ def data_request(
         "channel": channel,
         "groups": groups,
         "resize": "letterbox",
+        "draw_test": draw_test,
     }
 
 
@@ -155,6 +161,7 @@ def load_request(request: DataRequest) -> Dataset:
         channel=request.get("channel"),
         groups=request.get("groups", UNGROUPED),
         conversion=InputConversion(resize=request.get("resize", "stretch")),
+        draw_test=request.get("draw_test", True),
     )
 
 
@@ -235,6 +242,7 @@ def _open_source(
     download: bool,
     conversion: InputConversion,
     shape: CellShape | None,
+    draw_test: bool,
 ) -> Dataset:
     name = source.lower()
     if name == SYNTHETIC:
@@ -248,11 +256,13 @@ def _open_source(
     path = Path(source).expanduser()
     if is_voxel_table(path):
         check_group_rule(groups)
-        return open_voxel_table(path, size=size, seed=seed, conversion=conversion, shape=shape)
+        return open_voxel_table(path, size=size, seed=seed, conversion=conversion, shape=shape, draw_test=draw_test)
     if path.is_dir() or path.suffix.lower() in TABLE_SUFFIXES:
-        return open_folder(path, size=size, seed=seed, groups=groups, conversion=conversion, shape=shape)
+        return open_folder(
+            path, size=size, seed=seed, groups=groups, conversion=conversion, shape=shape, draw_test=draw_test
+        )
     if path.exists() or path.suffix or path.name != source:
-        return open_npz(path, seed=seed, groups=groups, conversion=conversion)
+        return open_npz(path, seed=seed, groups=groups, conversion=conversion, draw_test=draw_test)
     raise UnknownName(
         "source",
         source,

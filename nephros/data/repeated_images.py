@@ -30,6 +30,7 @@ def repeated_image_warnings(splits: Mapping[str, Split], class_names: tuple[str,
     in_train: set[bytes] = set()
     n_conflicts, example = 0, ""
     warnings = []
+    splits = {name: split for name, split in splits.items() if len(split)}
     may_repeat = _find_equal_sums(splits)
     for name, split in splits.items():
         flat = split.images.reshape(len(split), -1)

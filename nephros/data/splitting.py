@@ -16,13 +16,12 @@ from nephros.text_tables import join_words
 
 RATIO = (7, 1, 2)
 """Parts of the images that train, val and test get."""
+RATIO_WITHOUT_TEST = (9, 1, 0)
 GROUP_RULES = ("auto", "none", "subfolders", "folders", "names")
 """What may give the groups of images, beside the name of an array or a column, as `nephros.load_dataset` explains."""
 UNGROUPED = "none"
 """The rule of a run that was recorded before there were groups."""
 _TRAIN, _VAL, _TEST = range(3)
-_MIN_GROUPS = 4
-"""Groups that a split needs so that train, from which folds are drawn by group, has two of them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ def assign_splits(
     groups: Sequence[str | None] | None = None,
     group_source: str = "",
     falls_back: bool = False,
+    draw_test: bool = True,
 ) -> SplitAssignment:
     """Assign images to splits: as their source gives them, and what it leaves open by class and, if there are any, by group.
 
@@ -72,16 +72,19 @@ def assign_splits(
         class_names: by label.
         seed: the same arguments give the same splits.
         given: (n,) int64, the split that the source gives each image; it may lack val or test, which are then drawn from train
-            so that the three have the ratio 7:1:2. None where the source has no splits.
+            so that they have the ratio of `draw_test`. None where the source has no splits.
         given_by: what gives the splits, such as ``its folders train and test``.
         groups: of each image the name of its group, such as a patient; None for an image of no group, or for all of them.
         group_source: what gives the groups, such as ``subfolders of class folders``.
         falls_back: split by image, with a warning, where there are too few groups, which still make the folds of fine-tuning.
+        draw_test: whether there is to be a test split, with train:val:test = 7:1:2, or train:val = 9:1 without one.
 
     Raises:
         FileError: there is no training image, or too few images or groups to draw a split from.
     """
-    missing = [split for split in range(3) if given is None or split not in given]
+    ratio = RATIO if draw_test else RATIO_WITHOUT_TEST
+    drawn = SPLITS if draw_test else SPLITS[:2]
+    missing = [split for split in range(3) if ratio[split] and (given is None or split not in given)]
     if given is not None and _TRAIN in missing:
         raise FileError(path, f"{path} has no training images; name the training split train.")
     if single_group := _single_group(groups):
@@ -92,12 +95,13 @@ def assign_splits(
     if given is not None and not missing:
         warnings = _single_group_warnings(single_group) + shared_group_warnings(given, groups)
         return SplitAssignment(given, f"split by {given_by}", n_groups, warnings, group_names)
-    ratio = tuple(part if given is None or split in (_TRAIN, *missing) else 0 for split, part in enumerate(RATIO))
+    ratio = tuple(part if split in (_TRAIN, *missing) else 0 for split, part in enumerate(ratio))
     pool = np.arange(len(labels)) if given is None else np.flatnonzero(given == _TRAIN)
     index = np.zeros(len(labels), dtype=np.int64) if given is None else given.copy()
     _check_counts(path, labels[pool], class_names, sum(part > 0 for part in ratio))
     groups_text = f"{n_groups:,} groups ({group_source})" if n_groups else ""
-    is_grouped = ids is not None and not (falls_back and n_groups and n_groups < _MIN_GROUPS)
+    # With one group more than splits, train has two, from which folds can be drawn.
+    is_grouped = ids is not None and not (falls_back and n_groups and n_groups <= len(drawn))
     if ids is not None and is_grouped:
         pool_ids = np.unique(ids[pool], return_inverse=True)[1]
         index[pool] = grouped_split(labels[pool], pool_ids, seed, ratio)
@@ -111,11 +115,11 @@ def assign_splits(
         warnings += shared_group_warnings(index, groups)
     else:
         warnings += (
-            f"{groups_text} are too few to keep apart in train, val and test, so that images are split one by one and all groups "
-            "are in more than one split: results on others may be worse.",
+            f"{groups_text} are too few to keep apart in {join_words(drawn)}, so that images are split one by one and all "
+            "groups are in more than one split: results on others may be worse.",
         )
     unit = "by group and class" if is_grouped else "by class"
-    rule = _rule(unit, seed, missing, given_by, groups_text if is_grouped else "")
+    rule = _rule(unit, seed, missing, ratio, given_by if given is not None else "", groups_text if is_grouped else "")
     return SplitAssignment(index, rule, n_groups, warnings, group_names)
 
 
@@ -207,13 +211,13 @@ def _group_ids(groups: Sequence[str | None]) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(group or index, len(numbers)) for index, group in enumerate(groups)], np.int64)
 
 
-def _rule(unit: str, seed: int, missing: Sequence[int], given_by: str, groups_text: str) -> str:
+def _rule(unit: str, seed: int, missing: Sequence[int], ratio: tuple[int, ...], given_by: str, groups_text: str) -> str:
     """Return in words how the splits in `missing` were drawn."""
     keep_together = f"; the images of each of {groups_text} are in one split" if groups_text else ""
-    if len(missing) == len(SPLITS):
-        return f"split 7:1:2 {unit} with seed {seed}{keep_together}"
+    parts = ":".join(str(part) for part in ratio if part)
+    if not given_by:
+        return f"split {parts} {unit} with seed {seed}{keep_together}"
     names = [SPLITS[split] for split in (_TRAIN, *missing)]
-    parts = ":".join(str(RATIO[split]) for split in (_TRAIN, *missing))
     return (
         f"split by {given_by}; {join_words(names[1:])} drawn from train, {':'.join(names)} = {parts} {unit} with seed "
         f"{seed}{keep_together}"

@@ -70,10 +70,11 @@ def preset_values(recipe: Recipe, n_images: int) -> dict[str, Any]:
     return values if adapted == recipe else {}
 
 
-def few_images_warnings(dataset: Dataset) -> tuple[str, ...]:
-    """Return a warning for each of train and validation that has few images of a class; missing classes have their own."""
+def few_images_warnings(dataset: Dataset, splits: Collection[str] = ("train", "val")) -> tuple[str, ...]:
+    """Return a warning for each of `splits` that has few images of a class; missing classes have their own."""
     warnings = []
-    for split, minimum in MIN_IMAGES_PER_CLASS.items():
+    for split in splits:
+        minimum = MIN_IMAGES_PER_CLASS[split]
         counts = dataset.split(split).class_counts(dataset.n_classes)
         few = [f"{dataset.class_names[c]} ({counts[c]})" for c in np.flatnonzero((counts > 0) & (counts < minimum))]
         consequence = {"train": "hard to learn from", "val": "too few to measure recall"}[split]

@@ -9,6 +9,7 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -76,8 +77,7 @@ def evaluate(
     dataset = align_classes(_load_dataset(folder, info, data, groups), class_names, str(folder.root))
     check_compatible(str(folder.root), info.input_spec, class_names, dataset)
     if not len(dataset.split(split)):
-        title = dataset.provenance.title
-        raise IncompatibleError(f"`data` is {title}, whose {split} split has no image of the classes of {folder.root}.")
+        raise IncompatibleError(_without_images(folder, info, dataset, split))
     csv_folder = None if medmnist is None else check_medmnist_folder(medmnist)
     if csv_folder is not None:
         is_redrawn = data is None and bool(info.data_request.get("subset") or info.data_request.get("resplit"))
@@ -94,6 +94,21 @@ def evaluate(
     return evaluation
 
 
+def _without_images(folder: RunFolder, info: RunInfo, dataset: Dataset, split: str) -> str:
+    """Return why there is nothing to evaluate, and what to do."""
+    if _is_own_data(info, dataset) and not info.data_request.get("draw_test", True):
+        return (
+            f"{folder.root} has no {split} split, since it learned from as many images as possible: evaluate it on other images as "
+            "`data`, or hold test images out with `nephros.finetune(DATA, test=True)`."
+        )
+    title = dataset.provenance.title
+    return f"`data` is {title}, whose {split} split has no image of the classes of {folder.root}."
+
+
+def _is_own_data(info: RunInfo, dataset: Dataset) -> bool:
+    return bool(dataset.provenance.sha256 == info.data["sha256"])
+
+
 def _load_dataset(folder: RunFolder, info: RunInfo, data: str | Path | Dataset | None, groups: str | None) -> Dataset:
     """Return `data` as a Dataset, by default the run's own."""
     if groups is not None and not isinstance(data, str | Path):
@@ -103,17 +118,19 @@ def _load_dataset(folder: RunFolder, info: RunInfo, data: str | Path | Dataset |
     if data is None:
         return reopen_dataset(info.data_request, info.data, folder.root)
     request, spec = info.data_request, info.input_spec
-    dataset = load_dataset(
-        data,
-        size=request["size"],
-        seed=request["seed"],
-        groups=groups or request.get("groups", UNGROUPED),
-        conversion=InputConversion.from_dict(info.input_conversion),
-        shape=(spec["channels"], spec["height"], spec["width"]),
-    )
-    if dataset.provenance.sha256 == info.data["sha256"]:  # the run's own data, at another path
-        return redraw(dataset, request["subset"], request["resplit"], request["seed"])
-    return dataset
+    options: dict[str, Any] = {
+        "size": request["size"],
+        "seed": request["seed"],
+        "groups": groups or request.get("groups", UNGROUPED),
+        "conversion": InputConversion.from_dict(info.input_conversion),
+        "shape": (spec["channels"], spec["height"], spec["width"]),
+    }
+    dataset = load_dataset(data, **options)
+    if not _is_own_data(info, dataset):
+        return dataset
+    if not request.get("draw_test", True):
+        dataset = load_dataset(data, **options, draw_test=False)
+    return redraw(dataset, request["subset"], request["resplit"], request["seed"])
 
 
 def score_split(

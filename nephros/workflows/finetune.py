@@ -142,7 +142,8 @@ def finetune(
             groups are too few, ``auto`` draws by image, with a warning.
         mask, classes, id_column, class_column, patient, image, axes, level, time_point, voxel_size, min_volume, stitch_threshold:
             of stacks, as `nephros.prepare` takes them, and `channel`.
-        test: also score the test split, once, at the end.
+        test: also score the test split, once, at the end. Data without splits of their own have a test split only then, since few
+            labels are better learned from; the accuracy in cross-validation is that of new images, too.
         command: the command line to record in run.json.
 
     Raises NephrosError for arguments, data and weights that can't be used, before anything is written.
@@ -172,6 +173,7 @@ def finetune(
         resplit=resplit,
         white_level=white_level,
         channel=channel,
+        draw_test=test,
     ) as opened:
         torch_device = devices.resolve_device(device)
         if names is None:

@@ -57,6 +57,7 @@ def open_data(
     resplit: Sequence[int] | None,
     white_level: float | None,
     channel: int | str | None,
+    draw_test: bool,
 ) -> Iterator[OpenedData]:
     """Open the data of `nephros.finetune`, which explains the arguments; `stack_options` are those of `nephros.prepare`."""
     has_auto_groups = isinstance(groups, str) and groups == "auto"
@@ -75,17 +76,17 @@ def open_data(
         if isinstance(channel, str):
             raise InvalidArgument("channel", channel, "a number: only channels of stacks have names")
         if labels is not None or not isinstance(data, str | Path | Dataset):
-            data = _dataset_of_arrays(data, labels, groups, pretrained, data_seed, white_level, channel)
+            data = _dataset_of_arrays(data, labels, groups, pretrained, data_seed, white_level, channel, draw_test)
             groups, data_seed, white_level, channel = "auto", 0, None, None
         if size is None and not isinstance(data, Dataset) and not is_builtin(data):
             size = pretrained.input_spec.square_side
-        request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
+        request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups, draw_test)
         dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
         dataset = _with_unlabeled(dataset, unlabeled)
         notes = (
             *((*stacks.warnings, *stacks.notes) if stacks else ()),
             *dataset.warnings,
-            *few_images_warnings(dataset),
+            *few_images_warnings(dataset, ["train"]),  # from which cross-validation measures recall, too
         )
         yield OpenedData(dataclasses.replace(dataset, warnings=notes), request, stacks, has_auto_groups)
 
@@ -162,6 +163,7 @@ def _dataset_of_arrays(
     seed: int,
     white_level: float | None,
     channel: int | None,
+    draw_test: bool,
 ) -> Dataset:
     """Return images in memory as a data set of the network's image size."""
     if isinstance(images, str | Path | Dataset):
@@ -170,10 +172,14 @@ def _dataset_of_arrays(
         raise InvalidArgument("labels", labels, "the class of each image in `data`")
     group_names = None if isinstance(groups, str) and groups in GROUP_RULES else groups
     spec = pretrained.input_spec
-    if spec.depth is not None:
-        return Dataset.from_arrays(
-            images, labels, groups=group_names, seed=seed, white_level=white_level, channel=channel, volumes=True
-        )
+    how: dict[str, Any] = {"volumes": True} if spec.depth is not None else {"size": spec.square_side}
     return Dataset.from_arrays(
-        images, labels, groups=group_names, size=spec.square_side, seed=seed, white_level=white_level, channel=channel
+        images,
+        labels,
+        groups=group_names,
+        seed=seed,
+        white_level=white_level,
+        channel=channel,
+        draw_test=draw_test,
+        **how,
     )

@@ -171,6 +171,7 @@ def build_data_request(
     white_level: float | None,
     channel: int | None,
     groups: str,
+    draw_test: bool = True,
 ) -> DataRequest:
     """Return the arguments of `nephros.load_dataset` that run.json records; an open Dataset takes none of them."""
     if isinstance(data, Dataset):
@@ -181,7 +182,7 @@ def build_data_request(
                     parameter, value, "left out for an open Dataset", hint="Pass it to `nephros.load_dataset` instead."
                 )
     source = "" if isinstance(data, Dataset) else data
-    return data_request(source, size, data_seed, subset, resplit, white_level, channel, groups)
+    return data_request(source, size, data_seed, subset, resplit, white_level, channel, groups, draw_test)
 
 
 def _fit_to_data(recipe: Recipe, dataset: Dataset, adaptable: Collection[str]) -> tuple[Recipe, Dataset]:

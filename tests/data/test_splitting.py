@@ -86,6 +86,38 @@ def test_missing_splits_are_drawn_from_train_only() -> None:
         ]
 
 
+@pytest.mark.parametrize(
+    ("given_splits", "counts", "rule"),
+    [
+        (None, [36, 4, 0], "split 9:1 by class"),
+        ([0] * 32 + [2] * 8, [28, 4, 8], "val drawn from train, train:val = 9:1"),
+        ([0] * 36 + [1] * 4, [36, 4, 0], "split by its folders"),
+    ],
+)
+def test_where_no_test_split_is_drawn_nine_tenths_are_train(
+    given_splits: list[int] | None, counts: list[int], rule: str
+) -> None:
+    given = None if given_splits is None else np.array(given_splits)
+    labels = np.array([0, 1] * 20)
+    assignment = assign_splits(Path("data"), labels, NAMES, 5, given=given, given_by="its folders", draw_test=False)
+    assert np.bincount(assignment.index, minlength=3).tolist() == counts
+    assert rule in assignment.rule
+
+
+@pytest.mark.parametrize(("draw_test", "n_groups"), [(True, 4), (False, 3)])
+def test_groups_are_kept_apart_where_train_gets_two_of_them(draw_test: bool, n_groups: int) -> None:
+    labels = np.array([0, 1] * 30)
+    for n, is_grouped in ((n_groups - 1, False), (n_groups, True)):
+        groups = [f"stack {i // 2 % n}" for i in range(60)]
+        assignment = assign_splits(
+            Path("data"), labels, NAMES, 0, groups=groups, group_source="stacks", falls_back=True, draw_test=draw_test
+        )
+        by_group = {name: {*assignment.index[np.array(groups) == name]} for name in set(groups)}
+        assert all(len(splits) == 1 for splits in by_group.values()) == is_grouped
+        assert ("one by one" in " ".join(assignment.warnings)) != is_grouped
+        assert (2 in assignment.index) == draw_test
+
+
 def test_the_rule_names_what_was_drawn_and_with_which_seed() -> None:
     labels, given_splits = np.array([0, 1] * 20), np.array([0] * 32 + [2] * 8)
     assignment = assign_splits(Path("data"), labels, NAMES, 5, given=given_splits, given_by="its folders")

@@ -359,6 +359,35 @@ def test_groups_of_an_npz_file_make_the_folds(run_folder: RunFolder, tmp_path: P
         assert (record["by_group"], record["folds"]) == (by_group, 4)
 
 
+def test_no_label_is_held_out_for_test_unless_test_is_to_be_scored(
+    run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, (image, label) in enumerate(zip(*square_images(60, 3, seed=0), strict=True)):
+        file = tmp_path / "cells" / f"class {label}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    images, labels = square_images(60, 3, seed=0)
+    np.savez(tmp_path / "cells.npz", images=images, labels=labels)
+    arguments: dict[str, Any] = {"init": run_folder.root, "methods": "head", "folds": 2}
+    for data in (("cells",), ("cells.npz",), (images, labels)):
+        paths = [tmp_path / part if isinstance(part, str) else part for part in data]
+        for test, counts in ((False, [54, 6, 0]), (True, [42, 6, 12])):
+            run = finetune(
+                *paths, test=test, out=tmp_path / f"{data[0] if len(data) == 1 else 'arrays'} {test}", **arguments
+            ).run
+            assert [sum(run.info().class_counts[split]) for split in ("train", "val", "test")] == counts
+    run_root, others = tmp_path / "cells False", tmp_path / "cells.npz"
+    stored = nephros.Evaluation.from_run(RunFolder.open(run_root), "val").accuracy
+    assert nephros.evaluate(run_root).accuracy == nephros.evaluate(run_root, data=tmp_path / "cells").accuracy == stored
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(run_root), "--split", "test"])
+    assert "nephros finetune DATA --test" in capsys.readouterr().err
+    with pytest.raises(IncompatibleError, match="no test split"):
+        nephros.evaluate(run_root, "test", data=tmp_path / "cells")
+    assert len(nephros.evaluate(run_root, "test", data=others).labels) == 12
+    assert resume(run_root).info().status == "complete"
+
+
 def test_images_in_memory_are_fitted_by_group(tmp_path: Path, run_folder: RunFolder) -> None:
     images, labels = square_images(96, 3, seed=0)
     names, patients = np.array(["a", "b", "c"])[labels], np.arange(96) // 6

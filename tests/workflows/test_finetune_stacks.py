@@ -154,7 +154,7 @@ def test_what_is_doubtful_of_a_stack_is_said(
         ({"labels": ["a"]}, InvalidArgument, ["`labels`"]),
         ({"groups": ["a", "b"]}, InvalidArgument, ["`groups`"]),
         ({"groups": "mouse"}, InvalidArgument, ["`groups`", "stack"]),
-        ({"groups": "stack", "data": paths(NAMES[:2])}, FileError, ["2 groups"]),
+        ({"groups": "stack", "data": paths(NAMES[:2])}, InvalidArgument, ["`groups`", "for all training images", "none"]),
         ({"folds": 1}, InvalidArgument, ["`folds`"]),
         ({"mask": "{stem}_no.tif"}, FileError, ["A1_no.tif"]),
         ({"classes": "bad/{stem}.csv"}, IncompatibleError, ["9999"]),

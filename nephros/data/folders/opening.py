@@ -35,6 +35,7 @@ def open_folder(
     groups: str = "auto",
     conversion: InputConversion = DEFAULT_CONVERSION,
     shape: CellShape | None = None,
+    draw_test: bool = True,
 ) -> Dataset:
     """Open a folder of images, or a table that names images.
 
@@ -53,6 +54,7 @@ def open_folder(
         conversion: how images become cells. Without a white level, images of more than 8 bits are scaled by one factor, so that
             the folder's brightest pixel becomes 255.
         shape: channels, height and width of the cells of a model that is to be evaluated; wins over `size`.
+        draw_test: False draws no test split where there is none, and splits 9:1.
 
     Returns:
         Images (n, h, w) uint8 where all are grayscale, else (n, h, w, 3).
@@ -87,6 +89,7 @@ def open_folder(
         given_by=scan.splits_from,
         groups=[file.group for file in scan.files],
         group_source=scan.groups_from,
+        draw_test=draw_test,
     )
     is_drawn_by_image = assignment.n_groups is None and len({file.split for file in scan.files}) < len(SPLITS)
     provenance = Provenance(

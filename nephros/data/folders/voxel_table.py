@@ -151,6 +151,7 @@ def open_voxel_table(
     seed: int = 0,
     conversion: InputConversion = DEFAULT_CONVERSION,
     shape: CellShape | None = None,
+    draw_test: bool = True,
 ) -> Dataset:
     """Open a table of nuclei as a data set, split here 7:1:2 by class.
 
@@ -160,6 +161,7 @@ def open_voxel_table(
         seed: of the split.
         conversion: how volumes of more than 8 bits are scaled; without a white level, the table's brightest voxel becomes 255.
         shape: channels, height and width of the cells of a model that is to be evaluated; wins over `size`.
+        draw_test: False leaves test empty, and splits the nuclei 9:1.
 
     Raises:
         FileError: the table can't be read, has no labels, or too few nuclei of a class.
@@ -180,7 +182,7 @@ def open_voxel_table(
     full_names = [f"{path}: {name}" for name in names]
     images = [DecodedImage(image, "gray") for image in table.images]
     cells = convert_images(path, full_names, images, size=size or IMAGE_SIDE, conversion=conversion, shape=shape)
-    assignment = assign_splits(path, labels, class_names, seed)
+    assignment = assign_splits(path, labels, class_names, seed, draw_test=draw_test)
     volume = "x".join(map(str, (*VOLUME_SHAPE[1:], VOLUME_SHAPE[0])))
     detail = "; ".join([assignment.rule, f"volumes of {volume} voxels projected (maximum)", *cells.details])
     provenance = Provenance(path.stem, "own", str(path), hashlib.sha256(path.read_bytes()).hexdigest(), None, detail)

@@ -41,6 +41,7 @@ def open_npz(
     groups: str = "auto",
     conversion: InputConversion = DEFAULT_CONVERSION,
     max_memory: int | None = None,
+    draw_test: bool = True,
 ) -> Dataset:
     """Open an npz file.
 
@@ -59,6 +60,7 @@ def open_npz(
             the file's brightest pixel.
         max_memory: free host memory in bytes; None asks the system. Images larger than half of it are unpacked once to the
             cache folder and memory-mapped.
+        draw_test: False draws no test split where the file has none, and draws the others 9:1.
 
     Returns:
         The three splits; grayscale images are (n, h, w), volumes (n, h, w, d). The split is ``official`` only where the file's
@@ -82,6 +84,7 @@ def open_npz(
             class_names,
             seed,
             falls_back=groups == "auto" and f"{CONVERSION_ARRAY}.npy" in archive.namelist(),
+            draw_test=draw_test,
         )
         with ThreadPoolExecutor(min(len(contents.images), os.cpu_count() or 1)) as threads:
             # What goes to disk does so one by one, so that nothing is written after an error. All else begins at once, with the
@@ -344,7 +347,7 @@ def _make_splits(
                 names = np.array([f"{array.name}[{place}]" for place in places])
             splits[SPLITS[number]] = Split(images, labels[rows], assignment.groups_at(start + rows), names)
         start += len(labels)
-    return splits
+    return {name: splits.get(name, splits["train"][:0]) for name in SPLITS}
 
 
 def _unlabeled_images(

@@ -30,6 +30,7 @@ def assign_arrays(
     seed: int,
     *,
     falls_back: bool = False,
+    draw_test: bool = True,
 ) -> SplitAssignment:
     """Assign the labeled images of all arrays, one after the other, to splits.
 
@@ -57,6 +58,7 @@ def assign_arrays(
         groups=group_names,
         group_source=f"the array {join_words(layout.groups.values())}" if layout.groups else "",
         falls_back=falls_back,
+        draw_test=draw_test,
     )
 
 
