@@ -82,7 +82,7 @@ def assign_splits(
     Raises:
         FileError: there is no training image, or too few images or groups to draw a split from.
     """
-    ratio = RATIO if draw_test else RATIO_WITHOUT_TEST
+    ratio: tuple[int, ...] = RATIO if draw_test else RATIO_WITHOUT_TEST
     drawn = SPLITS if draw_test else SPLITS[:2]
     missing = [split for split in range(3) if ratio[split] and (given is None or split not in given)]
     if given is not None and _TRAIN in missing:

@@ -98,8 +98,8 @@ def _without_images(folder: RunFolder, info: RunInfo, dataset: Dataset, split: s
     """Return why there is nothing to evaluate, and what to do."""
     if _is_own_data(info, dataset) and not info.data_request.get("draw_test", True):
         return (
-            f"{folder.root} has no {split} split, since it learned from as many images as possible: evaluate it on other images as "
-            "`data`, or hold test images out with `nephros.finetune(DATA, test=True)`."
+            f"{folder.root} has no {split} split, since it learned from as many images as it could: evaluate it on other images "
+            "as `data`, or hold test images out with `nephros.finetune(DATA, test=True)`."
         )
     title = dataset.provenance.title
     return f"`data` is {title}, whose {split} split has no image of the classes of {folder.root}."

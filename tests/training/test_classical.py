@@ -241,8 +241,10 @@ def test_vector_scaling_takes_a_class_whose_score_is_the_same_for_all_images() -
     neighbors = torch.where(torch.rand(60, generator=generator) < 0.5, labels, 0) % 3
     scores = torch.full((60, 4), far).scatter_(1, neighbors[:, None], near)
     scale, shift = fit_vector_scaling(scores, labels)
-    cross_entropy = torch.nn.functional.cross_entropy
-    assert cross_entropy(scale * scores + shift, labels) < min(cross_entropy(scores, labels), math.log(4))
+    before, after = (
+        float(torch.nn.functional.cross_entropy(values, labels)) for values in (scores, scale * scores + shift)
+    )
+    assert after < min(before, math.log(4))
 
 
 def test_seeds_beyond_32_bits_work() -> None:

@@ -22,7 +22,7 @@ def next_steps(contents: RunContents) -> list[tuple[str, str]]:
         if is_of_stacks
         else ("Classify your own images", f"nephros predict IMAGES --model {run}")
     ]
-    if "test" not in contents.metrics and has_data_source:
+    if "test" not in contents.metrics and "test" in contents.class_counts and has_data_source:
         steps.insert(
             0,
             ("Evaluate once on the test split, when nothing is left to choose", f"nephros evaluate {run} --split test"),

@@ -59,6 +59,11 @@ class RunContents:
         return self.info.status == "complete"
 
     @property
+    def class_counts(self) -> dict[str, list[int]]:
+        """Split -> images per class, without splits that have no image, as that for test of most fine-tuned runs."""
+        return {split: counts for split, counts in self.info.class_counts.items() if any(counts)}
+
+    @property
     def headline_split(self) -> str | None:
         """The split that the report is about: test if it has been evaluated, else val if that has, else None."""
         return next((split for split in ("test", "val") if split in self.evaluations), None)

@@ -91,9 +91,9 @@ def draw_run_figures(
     class_names, title, info = contents.class_names, contents.title, contents.info
     run_figures = RunFigures(
         writer(
-            classification.plot_class_balance(info.class_counts, class_names, title),
+            classification.plot_class_balance(contents.class_counts, class_names, title),
             "class-balance",
-            "Share of each class in the training, validation and test split",
+            "Share of each class in each split",
         )
     )
     if contents.history:

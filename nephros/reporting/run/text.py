@@ -46,7 +46,8 @@ def caveats(contents: RunContents) -> list[str]:
             if info.finetuning
             else "Every result is on validation, which also guided training and the choice of recipe, so that it is optimistic."
         )
-        sentences.append(f"This run has not been evaluated on the test split. {results}")
+        lacks = "has not been evaluated on the test split" if "test" in contents.class_counts else "has no test split"
+        sentences.append(f"This run {lacks}. {results}")
     if len(contents.test_reads) > 1:
         sentences.append(
             f"This run has been evaluated on the test split {len(contents.test_reads)} times: choices made after the first "
