@@ -25,7 +25,8 @@ from results.figure_data import save_figure, shows
 
 HERE = Path(__file__).parent
 NETWORKS = (
-    "wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160", "second-128", "second-64", "second-32", "third-64",
+    "wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160", "second-128", "second-64", "second-32",
+    "third-64",
 )  # fmt: skip
 """Trained on a GPU, each with its record; those of later runs follow."""
 CPU_RECIPES = {"nephros": "nephros-history.csv", "nephros-distilled": "nephros-distilled-history.csv"}

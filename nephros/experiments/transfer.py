@@ -24,6 +24,8 @@ MAX_UNLABELED = 4000
 SOURCE_RECIPES = ("nephros-fast", "nephros")
 FAR_SOURCES = ("nephros-fast", "nephros-distilled")
 """Bundled models that the far tasks, whose images are not cells, start from."""
+KNOWING_SOURCE = "nephros-fast"
+"""Bundled model for the tasks whose classes it has learned before, from all labels."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class TransferTask:
     """Labels to learn; empty for all."""
     source: str
     """A recipe, trained on the data's other classes, or the name of a bundled model."""
+    knows_classes: bool = False
+    """Whether the source has learned the classes before."""
 
     @property
     def command(self) -> str:
@@ -46,11 +50,13 @@ class TransferTask:
     @property
     def trains_its_source(self) -> bool:
         """Whether the source is trained for the task, on the classes that are left."""
-        return bool(self.classes)
+        return bool(self.classes) and not self.knows_classes
 
 
 def transfer_tasks() -> list[TransferTask]:
-    """Return the tasks: two choices of three classes of TissueMNIST for each source recipe, and two far data sets likewise."""
+    """Return the tasks: two choices of three classes of TissueMNIST for each source recipe and for a source that knows them, and
+    two far data sets for each of theirs.
+    """
     # The three rarest kinds of cells (glomerular endothelium, leukocytes, podocytes), and three frequent ones.
     choices = {"rare": (2, 4, 5), "frequent": (0, 3, 6)}
     near = [
@@ -63,7 +69,11 @@ def transfer_tasks() -> list[TransferTask]:
         for source in FAR_SOURCES
         for name in ("breastmnist", "pneumoniamnist")
     ]
-    return near + far
+    known = [
+        TransferTask(f"known-{name}-{KNOWING_SOURCE}", "tissuemnist", classes, KNOWING_SOURCE, knows_classes=True)
+        for name, classes in choices.items()
+    ]
+    return near + far + known
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def reproduce_transfer(
         n_classes = len(task.classes) or dataset.n_classes
         rows = [with_todays_choice(row, rows, n_classes) if row.task == task.key else row for row in rows]
         start = _source(task, dataset, folder, device, epochs)
-        names = methods or (METHODS if task.trains_its_source else LABELED_METHODS)
+        names = methods or (METHODS if task.classes else LABELED_METHODS)
         for new_rows in _task_rows(task, dataset, start, rows, labels_per_class, draws, names, torch_device):
             rows += new_rows
             write_rows(folder / "rows.csv", rows)

@@ -46,6 +46,14 @@ def test_a_lead_that_other_cells_may_not_show_does_not_choose_however_many_image
         assert best_candidate([network, other]).method == expected
 
 
+@pytest.mark.parametrize(
+    ("other", "n_ahead", "kept"), [("head", 7, "head"), ("head", 2, "network"), ("last-stage", 7, "network")]
+)
+def test_the_head_is_kept_sooner_since_the_weights_may_know_the_classes(other: str, n_ahead: int, kept: str) -> None:
+    candidates = [candidate("network", list(range(32)), 60), candidate(other, list(range(32 + n_ahead)), 60)]
+    assert best_candidate(candidates).method == kept
+
+
 def test_a_choice_is_explained_only_where_another_method_is_ahead() -> None:
     assert explain_choice("network", {"head": 0.7, "network": 0.8, "knn": 0.9}) == ""
     assert explain_choice("head", {"head": 0.7, "knn": 0.9}) == ""

@@ -285,7 +285,10 @@ def test_each_reading_of_test_on_a_bundled_card_is_logged_once() -> None:
             assert with_weights[card["network"]["weights_sha256"], n_views] or before_weights_were_logged
 
 
-@pytest.mark.parametrize(("name", "network"), [("nephros-distilled", "third-64"), ("nephros-fast", "second-32"), ("nephros-large", "second-128")])
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [("nephros-distilled", "third-64"), ("nephros-fast", "second-32"), ("nephros-large", "second-128")],
+)
 def test_a_bundled_card_agrees_with_the_record_of_its_run(name: str, network: str) -> None:
     folder = Path(bundle.__file__).parent / "frontier-runs" / network
     info, card = RunFolder.open(folder).info(), bundled_card(name)

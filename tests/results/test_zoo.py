@@ -98,7 +98,7 @@ def test_the_files_on_disk_are_of_the_cards_and_the_latest_record() -> None:
 
 
 def test_descriptions_of_the_models_hold() -> None:
-    """What the cards say in words: one and a half points less, half a point more, a quarter of the multiply-adds, several times."""
+    """In words: one and a half points less, half a point more, a quarter of the multiply-adds, several times."""
     fast, default, large = (bundled_card(name) for name in ("nephros-fast", DEFAULT_MODEL, "nephros-large"))
     accuracy = {card["recipe"]: 100 * card["validation"]["accuracy"] for card in (fast, default, large)}
     cost = {card["recipe"]: card["network"]["multiply_adds_per_view"] for card in (fast, default, large)}
