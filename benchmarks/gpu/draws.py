@@ -47,7 +47,8 @@ def missing_cells(tasks: Sequence[TransferTask], done: Collection[Cell]) -> list
     """
 
     def group(task: TransferTask) -> tuple[int, bool, str]:
-        alike = {other.key for other in tasks if (other.source, other.data) == (task.source, task.data)}
+        kind = (task.source, task.data, task.knows_classes)
+        alike = {other.key for other in tasks if (other.source, other.data, other.knows_classes) == kind}
         return sum(cell[0] in alike for cell in done), not task.trains_its_source, task.source + task.data
 
     cells = []
@@ -64,7 +65,7 @@ def missing_cells(tasks: Sequence[TransferTask], done: Collection[Cell]) -> list
 
 
 def _possible_sizes(task: TransferTask) -> tuple[int, ...]:
-    if task.trains_its_source:
+    if task.classes:
         return LABELS_PER_CLASS
     if find_local_file(task.data) is None:
         return ()

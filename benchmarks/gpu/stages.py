@@ -149,7 +149,10 @@ def _transfer_jobs(setting: Setting, deadline: float) -> list[Job]:
             jobs.append(Job(f"source-{key}", command, setting.has_data, deadline, max_starts=MAX_STARTS))
     for key, size in dict.fromkeys((key, size) for key, size, _ in cells):
         source = setting.runs / "transfer" / key
-        ready = partial(is_complete, source) if tasks[key].trains_its_source else lambda: True
+        if tasks[key].trains_its_source:
+            ready: Callable[[], bool] = partial(is_complete, source)
+        else:
+            ready = setting.has_data if tasks[key].classes else lambda: True
         draws = [draw for *cell, draw in cells if cell == [key, size]]
         command = setting.command("draws", key, size, *draws)
         job = Job(f"{key}-{size}", command, ready, deadline, is_draw=True, n_parts=len(draws), max_starts=MAX_STARTS)

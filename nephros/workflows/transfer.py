@@ -73,7 +73,7 @@ def reproduce_transfer(
     """Carry the transfer experiment out, and write its table and figure; return their files.
 
     Args:
-        data: name or path of the data whose classes are left out; the far tasks have data sets of their own.
+        data: name or path of the data whose classes are learned; the far tasks have data sets of their own.
         only: keys of the tasks; by default all.
         runs: folder of the sources (RUNS/transfer/TASK) and of the rows so far (RUNS/transfer/rows.csv).
         out: folder of the table; by default results/, or with `epochs` the folder of the rows.
@@ -90,7 +90,7 @@ def reproduce_transfer(
     torch_device = devices.resolve_device(device)
     rows = read_rows(folder / "rows.csv")
     for task in tasks:
-        dataset = load_dataset(data if task.trains_its_source else task.data)
+        dataset = load_dataset(data if task.classes else task.data)
         n_classes = len(task.classes) or dataset.n_classes
         rows = [with_todays_choice(row, rows, n_classes) if row.task == task.key else row for row in rows]
         start = _source(task, dataset, folder, device, epochs)

@@ -251,7 +251,9 @@ def test_the_draws_of_a_source_without_any_come_first(tmp_path: Path, monkeypatc
     assert not any("pneumonia" in key for key, _, _ in cells)
     assert cells[-1] == ("frequent-nephros-fast", 500, 4)
     assert done[0] not in cells
-    assert len(cells) == 60 + 2 * 10 + 59
+    assert len(cells) == 60 + 2 * 10 + 60 + 59
+    known = cells.index(("known-rare-nephros-fast", 10, 0))
+    assert known > cells.index(("frequent-nephros", 500, 4))
 
 
 def test_data_is_put_together_once_its_parts_are_there(tmp_path: Path) -> None:
