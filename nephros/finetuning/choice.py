@@ -14,9 +14,9 @@ PREFERENCE = ("self-training", "network", "last-stage", "head", "scratch")
 NEW_CLASSES = (0.05, 0.04)
 """Accuracy by which the preferred method leads another on classes that are new to the weights: mean and standard deviation of a
 normal distribution."""
-KNOWN_CLASSES = (-0.10, 0.10)
+KNOWN_CLASSES = (-0.06, 0.06)
 """The same over the head, on classes that the weights have learned before: training on few images makes them forget."""
-KNOWN_SHARE = 0.2
+KNOWN_SHARE = 0.3
 """How often classes are such, as far as nobody knows."""
 SHIFT = 0.03
 """Standard deviation of what a lead on other cells, whose classes are not as frequent as those of the labels, differs by from the
