@@ -82,8 +82,9 @@ def test_recorded_steps_have_the_losses_of_others(name: str, tiny_dataset: Datas
         trainer.run(None, CountingCallback())
     assert recorded.step.graphs is not None
     assert len(recorded.step.graphs) > 0
-    # Adam amplifies rounding, so that two runs alike differ by a tenth after four epochs.
-    for row, expected, tolerance in zip(recorded.history, usual.history, (2e-2, 0.3, 0.3, 0.3), strict=True):
+    for epoch, (row, expected) in enumerate(zip(recorded.history, usual.history, strict=True)):
+        # Adam amplifies rounding: with fifty layers, two runs alike differ by a tenth after some epochs.
+        tolerance = 0.2 if epoch and name == "medmnist-resnet50" else 2e-2
         assert row.train_loss == pytest.approx(expected.train_loss, rel=tolerance)
 
 

@@ -203,7 +203,7 @@ def _is_run_split(info: RunInfo, dataset: Dataset, split: str) -> bool:
     """Return whether this split is the run's own: the same bytes, split in the same way."""
     counts = dataset.split(split).class_counts(dataset.n_classes).tolist()
     same_partition = info.data["detail"].startswith(dataset.provenance.detail) and counts == info.class_counts[split]
-    return bool(dataset.provenance.sha256 == info.data["sha256"] and same_partition)
+    return _is_own_data(info, dataset) and same_partition
 
 
 def _external_output_name(split: str, dataset: Dataset) -> str:

@@ -172,14 +172,14 @@ def _dataset_of_arrays(
         raise InvalidArgument("labels", labels, "the class of each image in `data`")
     group_names = None if isinstance(groups, str) and groups in GROUP_RULES else groups
     spec = pretrained.input_spec
-    how: dict[str, Any] = {"volumes": True} if spec.depth is not None else {"size": spec.square_side}
     return Dataset.from_arrays(
         images,
         labels,
         groups=group_names,
+        size=spec.square_side,
         seed=seed,
         white_level=white_level,
         channel=channel,
+        volumes=spec.depth is not None,
         draw_test=draw_test,
-        **how,
     )
