@@ -94,6 +94,11 @@ def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
 
+def autocast(dtype: torch.dtype | None, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which this thread computes in `dtype` where that is safe; in full precision if it is None."""
+    return torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """Return bf16 or fp16."""
     return {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]

@@ -181,7 +181,7 @@ class Recipe:
     tta_views: int = 1
     """Test-time augmentation: number of views of an image whose probabilities are averaged, each at the cost of a forward pass.
     1: the image alone; 5: the image and its shifts by a pixel in each direction; 8: its eight orientations; 40: both.
-    Validation during training and scores on the train split use the image alone."""
+    Teachers are asked for as many. Validation during training and scores on the train split use the image alone."""
     ema_decay: float = 0.0
     """Decay per step of an exponential moving average of the weights, which is validated and saved in their place; 0: off."""
     early_stopping_patience: int = 0

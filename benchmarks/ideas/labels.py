@@ -90,7 +90,7 @@ def distilled_from(*names: str) -> MakeSoftTargets:
         key = (names, dataset.provenance.sha256)
         if key not in _TEACHER_CACHE:
             _TEACHER_CACHE[key] = torch.from_numpy(
-                teacher_probabilities(teachers, BatchLoader(dataset.train, _CPU), dataset.n_classes)
+                teacher_probabilities(teachers, BatchLoader(dataset.train, _CPU), dataset.n_classes, recipe)
             )
         return _TEACHER_CACHE[key]
 

@@ -20,6 +20,7 @@ from nephros.data.batches import BatchLoader
 from nephros.data.class_names import class_name_key
 from nephros.data.dataset import Dataset
 from nephros.data.split import Split
+from nephros.device import autocast
 from nephros.errors import DivergedError, FileError, IncompatibleError, IncompleteError
 from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics, confusion_matrix
 from nephros.files import atomic_write, file_digest
@@ -164,12 +165,12 @@ def prediction_pool(model: nn.Module, device: torch.device, n_batches: int) -> C
 
 @torch.no_grad()
 def predict_probabilities(
-    model: nn.Module, batches: BatchLoader, n_classes: int, description: str = ""
+    model: nn.Module, batches: BatchLoader, n_classes: int, description: str = "", amp_dtype: torch.dtype | None = None
 ) -> NDArray[np.float64]:
-    """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode and without autocast.
+    """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode.
 
     Of several ranks each predicts its share, and all return the whole. `description` labels a progress bar; there is none
-    without it.
+    without it. The network computes in full precision, or in `amp_dtype` by autocast.
     """
     batch_size = max(1, PIXELS_PER_BATCH // batches.pixels_per_image)
     was_training = model.training
@@ -183,7 +184,9 @@ def predict_probabilities(
     @torch.no_grad()
     def predict(batch: tuple[slice, Tensor]) -> None:
         rows, images = batch
-        probabilities[rows] = torch.softmax(model(images).double(), dim=1).cpu()
+        with autocast(amp_dtype, batches.device):  # it holds for one thread of the pool
+            logits = model(images)
+        probabilities[rows] = torch.softmax(logits.double(), dim=1).cpu()
 
     prediction_pool(model, batches.device, n_batches).for_each(predict, local_batches)
     model.train(was_training)

@@ -38,7 +38,6 @@ def open_teacher(source: str | Path) -> Teacher:
     spec = pretrained.input_spec
     return Teacher(
         pretrained.classifier,
-        card["network"].get("recipe_tta_views", card["network"]["tta_views"]),
         cast(InputSpecRecord, spec.to_dict()),
         pretrained.class_names,
         card["data"]["sha256"],
@@ -62,7 +61,6 @@ def _from_run(folder: RunFolder) -> Teacher:
         )
     return Teacher(
         load_run_model(folder),
-        info.tta_views,
         info.input_spec,
         tuple(info.class_names),
         info.data["sha256"],

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
+from nephros.device import autocast_dtype
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError
 from nephros.evaluation.scoring import check_compatible, check_probabilities, predict_probabilities
 from nephros.files import atomic_write
@@ -35,8 +36,6 @@ class Teacher:
 
     classifier: Classifier
     """On the CPU and in evaluation mode."""
-    tta_views: int
-    """Views of each image whose probabilities it averages."""
     input_spec: InputSpecRecord
     class_names: tuple[str, ...]
     data_sha256: str | None
@@ -86,18 +85,25 @@ def _check_teacher(teacher: Teacher, dataset: Dataset) -> None:
         )
 
 
-def teacher_probabilities(teachers: Sequence[Teacher], batches: BatchLoader, n_classes: int) -> NDArray[np.float32]:
-    """Return the mean (n, classes) probabilities of the teachers for the train split, each with its own TTA views."""
+def teacher_probabilities(
+    teachers: Sequence[Teacher], batches: BatchLoader, n_classes: int, recipe: Recipe
+) -> NDArray[np.float32]:
+    """Return the mean (n, classes) probabilities of the teachers for the train split.
+
+    They answer as the student that `recipe` trains will: for as many views of an image. They compute in the precision in which
+    it is trained.
+    """
+    amp_dtype = autocast_dtype(recipe.amp, batches.device)
     total = np.zeros((len(batches), n_classes))
     for teacher in teachers:
         logger.info("computing soft targets from %s", teacher.record["run"])
-        tta_model = TTAClassifier(teacher.classifier.to(batches.device), teacher.tta_views)
-        total += predict_probabilities(tta_model, batches, n_classes, "soft targets")
+        tta_model = TTAClassifier(teacher.classifier.to(batches.device), recipe.tta_views)
+        total += predict_probabilities(tta_model, batches, n_classes, "soft targets", amp_dtype)
     return (total / len(teachers)).astype(np.float32)
 
 
 def cached_soft_targets(
-    folder: RunFolder, info: RunInfo, batches: BatchLoader, n_classes: int, open_teacher: TeacherOpener
+    folder: RunFolder, info: RunInfo, recipe: Recipe, batches: BatchLoader, n_classes: int, open_teacher: TeacherOpener
 ) -> Tensor:
     """Return the run's soft targets (n, classes) float32, computed from its teachers once and then kept in its folder.
 
@@ -106,7 +112,8 @@ def cached_soft_targets(
     """
     context = batches.context
     if not context.broadcast(folder.file(SOFT_TARGETS_FILE).exists()):
-        probabilities = teacher_probabilities(_unchanged_teachers(folder, info, open_teacher), batches, n_classes)
+        teachers = _unchanged_teachers(folder, info, open_teacher)
+        probabilities = teacher_probabilities(teachers, batches, n_classes, recipe)
         if context.is_main_process:
             with atomic_write(folder.file(SOFT_TARGETS_FILE)) as file:
                 np.savez_compressed(file, probabilities=probabilities)

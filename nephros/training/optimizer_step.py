@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from nephros.device import autocast_dtype
+from nephros.device import autocast, autocast_dtype
 from nephros.distributed import DistributedContext
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
@@ -120,8 +119,7 @@ class OptimizerStep:
         soft_targets: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Add the gradients of some images; return their part of the batch's loss, and their number of correct predictions."""
-        autocast = torch.autocast(self.device.type, self.amp_dtype) if self.amp_dtype else contextlib.nullcontext()
-        with autocast:
+        with autocast(self.amp_dtype, self.device):
             logits = forward(images)
             loss: Tensor = (
                 self.loss_fn(logits, labels)

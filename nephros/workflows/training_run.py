@@ -103,7 +103,8 @@ def run_training(
         batches = {name: make_batches(name) for name in ("train", "val")}
         soft_targets = None
         if recipe.distillation_weight:
-            soft_targets = cached_soft_targets(folder, info, batches["train"], dataset.n_classes, open_teacher)
+            n_classes = dataset.n_classes
+            soft_targets = cached_soft_targets(folder, info, recipe, batches["train"], n_classes, open_teacher)
         result = train_network(
             folder, recipe, model, batches, dataset, soft_targets, context, info.freeze, callbacks, info.replicas
         )

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("reports_without_figures")
 
 def _soft_targets(teacher: Teacher) -> NDArray[np.float32]:
     batches = BatchLoader(squares_dataset(n=32).train, torch.device("cpu"))
-    return teacher_probabilities([teacher], batches, len(teacher.class_names))
+    return teacher_probabilities([teacher], batches, len(teacher.class_names), RECIPES["course-1"])
 
 
 def test_a_run_and_its_export_teach_the_same(run_folder: RunFolder, tmp_path: Path) -> None:
@@ -31,14 +31,14 @@ def test_a_run_and_its_export_teach_the_same(run_folder: RunFolder, tmp_path: Pa
     run, file = open_teacher(run_folder.root), open_teacher(exported)
     np.testing.assert_allclose(_soft_targets(file), _soft_targets(run), atol=1e-5)
     assert (file.data_sha256, file.data_detail) == (run.data_sha256, run.data_detail)
-    assert (file.tta_views, dict(file.input_spec), file.class_names) == (run.tta_views, run.input_spec, run.class_names)
+    assert (dict(file.input_spec), file.class_names) == (run.input_spec, run.class_names)
     assert file.record["run"] == str(exported.absolute())
     assert file.record["recipe_hash"] == run.record["recipe_hash"]
 
 
 def test_the_bundled_model_teaches_what_it_predicts_on_its_own_data_only() -> None:
     teacher = open_teacher("bundled")
-    assert (teacher.record["run"], teacher.tta_views) == ("nephros-distilled", 5)
+    assert teacher.record["run"] == "nephros-distilled"
     other = squares_dataset(n=16, classes=8)
     with pytest.raises(IncompatibleError, match="nephros-distilled"):
         check_teachers(RECIPES["nephros-distilled"], [teacher], other)

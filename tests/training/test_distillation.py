@@ -179,14 +179,27 @@ def test_teachers_that_can_not_be_used(teachers: list[Path], tiny_npz: Path, tmp
     assert not out.exists()
 
 
-def test_a_teacher_predicts_with_its_own_tta_views(teachers: list[Path], tiny_dataset: Dataset) -> None:
+@pytest.mark.parametrize("tta_views", [1, 5])
+def test_a_teacher_predicts_for_as_many_views_as_its_student_will(
+    teachers: list[Path], tiny_dataset: Dataset, tta_views: int
+) -> None:
     folder = RunFolder.open(teachers[0])
-    folder.write_info(dataclasses.replace(folder.info(), tta_views=5))
     batches = BatchLoader(tiny_dataset.train, torch.device("cpu"))
     model, _ = load_model(folder.file("weights.safetensors"))
-    probabilities = teacher_probabilities([open_teacher(teachers[0])], batches, tiny_dataset.n_classes)
-    np.testing.assert_allclose(probabilities, predict_probabilities(TTAClassifier(model, 5), batches, 4), atol=1e-6)
-    assert np.abs(probabilities - predict_probabilities(model, batches, 4)).max() > 0.01
+    student = dataclasses.replace(STUDENT, tta_views=tta_views)
+    probabilities = teacher_probabilities([open_teacher(teachers[0])], batches, tiny_dataset.n_classes, student)
+    expected = {views: predict_probabilities(TTAClassifier(model, views), batches, 4) for views in (1, 5)}
+    np.testing.assert_allclose(probabilities, expected[tta_views], atol=1e-6)
+    assert np.abs(expected[1] - expected[5]).max() > 0.01
+
+
+def test_a_teacher_computes_in_the_precision_of_its_student(teachers: list[Path], tiny_dataset: Dataset) -> None:
+    batches = BatchLoader(tiny_dataset.train, torch.device("cpu"))
+    full, bf16 = (
+        teacher_probabilities([open_teacher(teachers[0])], batches, 4, dataclasses.replace(STUDENT, amp=amp))
+        for amp in ("off", "bf16")
+    )
+    assert 0 < np.abs(bf16 - full).max() < 0.05
 
 
 def test_recipes_and_teachers_that_do_not_fit(teachers: list[Path], tiny_npz: Path, tmp_path: Path) -> None:
