@@ -47,7 +47,9 @@ def table_row(root: str) -> dict[str, str]:
         [RunFolder.open(teacher["run"]) for teacher in info.teachers],
     )
     training_cost = _training_multiply_adds(folder)
-    teacher_cost = sum(_training_multiply_adds(teacher) + _inference_multiply_adds(teacher) for teacher in teachers)
+    teacher_cost = sum(
+        _training_multiply_adds(teacher) + _inference_multiply_adds(teacher, info.tta_views) for teacher in teachers
+    )
     interval = test.accuracy_interval
     return {
         "run": Path(root).name,
@@ -70,10 +72,10 @@ def _training_multiply_adds(folder: RunFolder) -> float:
     return 3.0 * folder.info().multiply_adds * count_images_seen(read_history(folder.file("history.csv")))
 
 
-def _inference_multiply_adds(teacher: RunFolder) -> float:
-    """Return the multiply-adds of a teacher's predictions on every training image."""
+def _inference_multiply_adds(teacher: RunFolder, tta_views: int) -> float:
+    """Return the multiply-adds of a teacher's predictions on every training image, for each of its student's views."""
     info = teacher.info()
-    return float(info.multiply_adds * info.tta_views * sum(info.class_counts["train"]))
+    return float(info.multiply_adds * tta_views * sum(info.class_counts["train"]))
 
 
 def published_points() -> list[tuple[str, float, float]]:

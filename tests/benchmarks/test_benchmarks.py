@@ -191,20 +191,30 @@ def test_stack_memory_is_measured() -> None:
 
 
 def test_speedrun_trains_in_a_new_process_and_keeps_the_run(tmp_path: Path) -> None:
-    args = ("speedrun", "--quick", "--recipes", "nephros-fast", "--device", "cpu", "--runs", str(tmp_path))
+    args = ("speedrun", "--quick", "--only", "nephros-fast", "--device", "cpu", "--runs", str(tmp_path))
     (row,) = last_record(run_benchmark(*args))["rows"]
     metrics_path = RunFolder.open(tmp_path / "nephros-fast-0").file("test", "metrics.json")
     assert json.loads(metrics_path.read_text(encoding="utf-8"))["accuracy"] == row["test_accuracy"]
-    repeated = run_benchmark(*args)
-    assert repeated.returncode == 2
-    assert "--runs" in repeated.stderr
-    assert "nephros-fast-0" in repeated.stderr
+    assert last_record(run_benchmark(*args))["rows"] == [row]
     assert 0 < row["minutes"] < 5
     assert 0 < row["test_accuracy"] <= 1
     assert row["share"] == pytest.approx(
         6 * row["multiply_adds_per_image"] * row["training_images_per_s"] / row["matrix_gflops"] / 1e9
     )
-    assert (row["target_accuracy"], row["target_minutes"]) == (0.703, 10.0)
+    assert (row["target_accuracy"], row["target_minutes"], row["teacher"]) == (0.703, 5.0, None)
+    (tmp_path / "nephros-fast-0.json").unlink()
+    in_the_way = run_benchmark(*args)
+    assert in_the_way.returncode == 2
+    assert "--runs: nephros-fast-0 is there" in in_the_way.stderr
+
+
+def test_speedrun_counts_the_time_of_soft_targets(tmp_path: Path) -> None:
+    args = ("--quick", "--only", "nephros-taught", "--device", "cpu", "--runs", str(tmp_path))
+    (row,) = last_record(run_benchmark("speedrun", *args))["rows"]
+    info = RunFolder.open(tmp_path / "nephros-taught-0").info()
+    assert [Path(teacher["run"]).name for teacher in info.teachers] == ["teacher"]
+    assert row["teacher"] == "nephros-distilled"
+    assert row["minutes"] > info.training_minutes
 
 
 def test_peers_are_measured_beside_nephros() -> None:
