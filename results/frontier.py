@@ -22,6 +22,7 @@ from nephros.runs import RunFolder
 from nephros.text_tables import csv_table, format_number, markdown_table
 from nephros.training.history import read_history
 from results.figure_data import save_figure, shows
+from results.lineage import cost_of_all, training_costs
 
 HERE = Path(__file__).parent
 NETWORKS = (
@@ -53,17 +54,21 @@ LABEL_PLACES = {
 """Network -> offset of its label in points, and alignment."""
 HEADERS = (
     "network", "val_accuracy", "val_tta", "test_accuracy", "test_tta", "parameters", "multiply_adds", "epochs", "minutes",
-    "device", "started_from", "distilled_from", "command",
+    "device", "started_from", "distilled_from", "training_multiply_adds", "with_teachers_and_starts", "command",
 )  # fmt: skip
 
 
 def frontier_rows() -> list[dict[str, str]]:
     """Return a row per network, by rising multiply-adds."""
-    zoo = {row["name"]: row for row in _read_csv("zoo.csv")}
+    zoo, costs = {row["name"]: row for row in _read_csv("zoo.csv")}, training_costs(HERE)
     rows = [_cpu_row(row) for row in _read_csv("nephros.csv") if row["recipe"] in CPU_RECIPES]
     rows += _read_csv(EARLIER)
     later = sorted({folder.name for folder in (HERE / "frontier-runs").iterdir()} - {*NETWORKS})
     rows += [_gpu_row(name, zoo) for name in (*NETWORKS, *later)]
+    for row in rows:
+        if (name := row["network"].split(" (")[0]) in costs:
+            row["training_multiply_adds"] = f"{costs[name].multiply_adds:.2e}"
+            row["with_teachers_and_starts"] = f"{cost_of_all(name, costs):.2e}"
     return sorted(rows, key=lambda row: (int(row["multiply_adds"]), float(row["val_accuracy"])))
 
 

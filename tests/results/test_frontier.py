@@ -16,9 +16,11 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from nephros.data.dataset import Dataset
 from nephros.evaluation.scoring import load_run_model
+from nephros.files import file_digest
+from nephros.inference.bundled import bundled_file
 from nephros.inference.model_names import bundled_card
 from nephros.runs import RunFolder
-from results import ensembles, frontier
+from results import ensembles, frontier, lineage
 from results.figure_data import shows
 
 HERE = frontier.HERE
@@ -74,6 +76,26 @@ def test_rows_stand_by_rising_cost(rows: list[dict[str, str]]) -> None:
     costs = [int(row["multiply_adds"]) for row in rows]
     assert costs == sorted(costs)
     assert len({row["network"] for row in rows}) == len(rows) == len(frontier.NETWORKS) + 3
+
+
+def test_the_cost_of_training_includes_teachers_and_starts_once(rows: list[dict[str, str]]) -> None:
+    n_images, macs = 165_380, {"64": 63_563_776, "128": 253_349_888, "160": 395_576_320, "deep": 250_174_464}
+    first = 5 * n_images * macs["64"]  # the answers of nephros-distilled
+    teachers = 3 * first + 3 * 18 * n_images * (macs["128"] + macs["160"] + macs["deep"])
+    answers = 5 * n_images * (macs["128"] + macs["160"] + macs["deep"])
+    student = answers + 3 * 16 * n_images * macs["64"]
+    on_a_cpu = float(_row(rows, "nephros-distilled")["with_teachers_and_starts"])
+    row = _row(rows, "student-64")
+    assert float(row["training_multiply_adds"]) == pytest.approx(student, rel=0.005)
+    assert float(row["with_teachers_and_starts"]) == pytest.approx(student + teachers + on_a_cpu, rel=0.005)
+    nephros = float(_row(rows, "nephros")["training_multiply_adds"])
+    assert on_a_cpu == pytest.approx(3 * nephros + 2 * first, rel=0.005)
+
+
+def test_todays_bundled_models_are_known_as_teachers() -> None:
+    for network, model in BUNDLED.items():
+        digest = file_digest(bundled_file("model.safetensors", model))
+        assert lineage.BUNDLED[digest[:8]] == network
 
 
 def test_a_later_record_gets_a_row_and_the_curve_has_the_best_of_equal_cost(
