@@ -157,6 +157,8 @@ def summarize_card(card: ModelCard) -> list[str]:
         f"temperature {calibration['temperature']:.3f}: expected calibration error on validation "
         f"{ece['validation']['before']:.4f} before, {ece['validation']['after']:.4f} after"
     ]
+    if folds := card.get("cross_validation"):
+        lines.append(f"cross-validation: accuracy {folds['accuracy']:.4f} on {folds['n']:,} training images")
     if ece["test"] and sets:
         lines.append(
             f"test: accuracy {card['test_accuracy']:.4f}{trained_on}, calibration error {ece['test']['before']:.4f} before, "

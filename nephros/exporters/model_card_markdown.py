@@ -115,6 +115,8 @@ def _metrics(card: ModelCard) -> str:
     setup = f"Test metrics are of {card['test']['setup']}" if card["test"] else "The model was not scored on test"
     if training_subset(card):
         setup += f", trained on a {training_subset(card)}"
+    if card.get("cross_validation"):
+        setup += ". Cross-validation is of the training images, each predicted by a model that did not see it"
     text = (
         f"{setup}. Validation guides training and the choice of recipe, so its metrics are optimistic. Interval: "
         f"{card['validation']['accuracy_interval']['method'].replace(' %', '%')}. Loss: mean cross-entropy per image, in nats."
@@ -124,7 +126,11 @@ def _metrics(card: ModelCard) -> str:
 
 def _metrics_table(reading: Reading) -> str:
     rows = []
-    for split, metrics in (("test", reading["test"]), ("validation", reading["validation"])):
+    for split, metrics in (
+        ("test", reading["test"]),
+        ("cross-validation", reading.get("cross_validation")),
+        ("validation", reading["validation"]),
+    ):
         if metrics is None:
             continue
         interval = metrics["accuracy_interval"]

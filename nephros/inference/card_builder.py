@@ -118,6 +118,7 @@ def make_card(
         "input": _input_info(info),
         "test_accuracy": reading["test_accuracy"],
         "test": reading["test"],
+        "cross_validation": reading.get("cross_validation"),
         "validation": reading["validation"],
         "calibration": reading["calibration"],
         "conformal": reading["conformal"],
@@ -138,13 +139,15 @@ def make_reading(
 ) -> Reading:
     """Return what a card says of the predictions with one number of views; `test` was stored with that number, in float32."""
     temperature, (before, labels), probabilities = fitted
+    calibrated = held_out and (apply_temperature(held_out[0], temperature), held_out[1])
     test_predictions = test if network["precision"] == "float32" else None
     return {
         "test_accuracy": test.metrics.accuracy if test else None,
         "test": _test_metrics(test.metrics) if test else None,
+        "cross_validation": _card_metrics(compute_metrics(*calibrated, class_names)) if calibrated else None,
         "validation": _card_metrics(compute_metrics(probabilities, labels, class_names)),
         "calibration": _calibration_info(temperature, before, probabilities, labels, test_predictions),
-        "conformal": _conformal_info(temperature, (probabilities, labels), test_predictions, held_out),
+        "conformal": _conformal_info(temperature, (probabilities, labels), test_predictions, calibrated),
     }
 
 
@@ -214,9 +217,11 @@ def _conformal_info(
     test: StoredTest | None,
     held_out: tuple[Floats, Labels] | None,
 ) -> ConformalInfo:
-    """Return the quantiles of prediction sets, with their coverage on test for the stored predictions, if any."""
-    calibrated_held_out = held_out and (apply_temperature(held_out[0], temperature), held_out[1])
-    quantiles = conformal_quantiles(*pool(validation, calibrated_held_out))
+    """Return the quantiles of prediction sets, with their coverage on test for the stored predictions, if any.
+
+    The predictions of `validation` and `held_out` are calibrated, those of `test` are not.
+    """
+    quantiles = conformal_quantiles(*pool(validation, held_out))
     kind = (
         "cross-conformal on training images in cross-validation, and split conformal" if held_out else "split conformal"
     )

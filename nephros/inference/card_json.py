@@ -102,12 +102,16 @@ def _check_reading(reading: Reading) -> None:
         ),
         (reading["test_accuracy"] == (test["accuracy"] if test else None), "it has two test accuracies"),
         (
-            all(_has_valid_shares(metrics) for metrics in (test, reading["validation"]) if metrics),
+            all(_has_valid_shares(metrics) for metrics in _all_metrics(reading)),
             "a metric is not a share",
         ),
     ):
         if not is_valid:
             raise MalformedContent(clause)
+
+
+def _all_metrics(reading: Reading) -> list[CardMetrics]:
+    return [metrics for metrics in (reading["test"], reading.get("cross_validation"), reading["validation"]) if metrics]
 
 
 def _has_valid_shares(metrics: CardMetrics) -> bool:

@@ -159,6 +159,8 @@ class Reading(TypedDict):
     test_accuracy: float | None
     test: TestMetrics | None
     """Stored metrics on the test split; None if the run was not scored on it."""
+    cross_validation: NotRequired[CardMetrics | None]
+    """Of a fine-tuned model, on its training images, each by a model that did not see it; absent in cards of earlier versions."""
     validation: CardMetrics
     calibration: CalibrationInfo
     conformal: ConformalInfo

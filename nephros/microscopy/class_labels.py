@@ -236,8 +236,8 @@ def check_classes(class_names: Sequence[str]) -> tuple[str, ...]:
     rarest = min(counts, key=lambda name: counts[name])
     if counts[rarest] < _MIN_PER_CLASS:
         raise IncompatibleError(
-            f"`classes` has too few nuclei of '{rarest}', {counts[rarest]}; a class needs at least "
-            f"{_MIN_PER_CLASS}, one for each split: label more, or leave it out of the table."
+            f"`classes` has too few nuclei of '{rarest}', {counts[rarest]}; a class needs at least {_MIN_PER_CLASS}: "
+            "label more, or leave it out of the table."
         )
     return tuple(counts)
 

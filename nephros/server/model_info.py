@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from nephros.data.images.input_conversion import InputConversion
 from nephros.inference.model_card import ModelCard, training_subset
-from nephros.server.schemas import InputFormat, ModelInfo
+from nephros.server.schemas import CrossValidation, InputFormat, ModelInfo
 
 
 def model_info(card: ModelCard) -> ModelInfo:
     """Return the description of a model."""
+    folds = card.get("cross_validation")
     return ModelInfo(
         recipe=card["recipe"],
         training_data=card["data"]["title"],
         training_subset=training_subset(card),
         test_accuracy=card["test_accuracy"],
         test_setup=card["test"]["setup"] if card["test"] else None,
+        cross_validation=CrossValidation(n=folds["n"], accuracy=folds["accuracy"]) if folds else None,
         weights_sha256=card["network"]["weights_sha256"],
         precision=card["network"]["precision"],
         tta_views=card["network"]["tta_views"],

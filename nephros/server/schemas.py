@@ -185,6 +185,13 @@ class InputFormat(BaseModel):
     )
 
 
+class CrossValidation(BaseModel):
+    """How a fine-tuned model did on its training images, each predicted by a model that did not see it."""
+
+    n: int = Field(description="Number of images.")
+    accuracy: float
+
+
 class ModelInfo(BaseModel):
     """The model that the server runs."""
 
@@ -197,6 +204,7 @@ class ModelInfo(BaseModel):
     test_setup: str | None = Field(
         description="What was evaluated on test: precision of the weights, and views per image."
     )
+    cross_validation: CrossValidation | None = Field(description="Null unless the model was fine-tuned.")
     weights_sha256: str
     precision: str
     tta_views: int = Field(description="Views per image whose probabilities are averaged.")

@@ -22,6 +22,7 @@ from nephros.finetuning.choice import METHODS
 from nephros.finetuning.cross_validation import BASELINES, best_candidate
 from nephros.models.serialization import load_model
 from nephros.runs import RunFolder
+from nephros.server.model_info import model_info
 from nephros.workflows.compare import compare
 from nephros.workflows.finetune import finetune
 from nephros.workflows.resume import resume
@@ -81,6 +82,13 @@ def test_prediction_sets_are_calibrated_on_every_labeled_image(head_run: RunFold
     assert held_out is not None
     assert held_out[0].shape == (96, 3)
     np.testing.assert_allclose(held_out[0].sum(axis=1), 1)
+    accuracy = (held_out[0].argmax(axis=1) == held_out[1]).mean()
+    assert card["cross_validation"]["n"] == 96
+    assert card["cross_validation"]["accuracy"] == pytest.approx(accuracy)
+    assert f"| cross-validation | 96 | {accuracy:.4f} |" in file.with_suffix(".card.md").read_text()
+    told = model_info(card).cross_validation
+    assert told is not None
+    assert (told.n, told.accuracy) == (96, pytest.approx(accuracy))
 
 
 @pytest.mark.figures

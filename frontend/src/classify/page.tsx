@@ -2,7 +2,7 @@
 import { useEffect } from "preact/hooks";
 import { routeUrl } from "../shared/api.ts";
 import { useDroppedFiles } from "../shared/drop_target.ts";
-import { classNames, percent, plainMessage } from "../shared/format.ts";
+import { classNames, formatCount, percent, plainMessage } from "../shared/format.ts";
 import { Examples } from "./examples.tsx";
 import { Hero } from "./hero.tsx";
 import { Results } from "./results.tsx";
@@ -64,6 +64,10 @@ function Footer() {
               `Test accuracy on ${info.training_data}: ${percent(info.test_accuracy)} (${info.test_setup})${
                 info.training_subset && `, trained on a ${info.training_subset}`
               }. `}
+            {info.cross_validation !== null &&
+              `Accuracy in cross-validation on ${formatCount(info.cross_validation.n)} training images: ${percent(
+                info.cross_validation.accuracy,
+              )}. `}
             {info.limitations.map(plainMessage).join(" ")}
           </p>
         )}

@@ -6,6 +6,7 @@ export interface ModelInfo {
   readonly training_subset: string;
   readonly test_accuracy: number | null;
   readonly test_setup: string | null;
+  readonly cross_validation: { readonly n: number; readonly accuracy: number } | null;
   readonly detects_ood: boolean;
   readonly input: {
     readonly channels: number;

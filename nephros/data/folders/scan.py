@@ -159,7 +159,7 @@ def _check_counts(
         detail = f", beside {count_text(top.others)}" if top and top.others else ""
         if counts[label] < 3 and not has_splits:
             n_images = pluralize(counts[label], "image")
-            raise FileError(folder, f"{subject} has {n_images}{detail}; a class needs at least 3, one for each split.")
+            raise FileError(folder, f"{subject} has {n_images}{detail}; a class needs at least 3.")
         if splits and not top:
             others = [top.path for top in tops if top.name == name]
             raise FileError(
