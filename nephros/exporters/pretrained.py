@@ -11,7 +11,7 @@ from nephros.inference.bundled import bundled_file
 from nephros.inference.model_names import BUNDLED, bundled_model_name, pretrained_names
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
-from nephros.models.classifier import Classifier, PretrainedModel, to_channels_last
+from nephros.models.classifier import Classifier, DataOrigin, PretrainedModel, to_channels_last
 from nephros.models.dihedral import D4BatchNorm, unfold_batch_norm
 from nephros.models.serialization import FORMAT, deserialize, file_format, load_model
 from nephros.models.stages import last_linear
@@ -37,7 +37,9 @@ def open_pretrained(source: str | Path, *, parameter: str = "init") -> Pretraine
         raise UnknownName(parameter, str(source), names, kind="model or file", hint=hint)
     if path.is_dir():
         folder = RunFolder.open(path)
-        return _from_weights(folder.file("weights.safetensors"), str(folder.root.absolute()), folder.info().recipe)
+        info, source = folder.info(), str(folder.root.absolute())
+        origin = DataOrigin(info.data["key"], info.data["split"], info.data["sha256"])
+        return _from_weights(folder.file("weights.safetensors"), source, info.recipe, origin)
     if not path.exists():
         raise FileError(
             path, f"The weights {path} don't exist: name a run folder or a .safetensors file as `{parameter}`."
@@ -53,7 +55,7 @@ def open_pretrained(source: str | Path, *, parameter: str = "init") -> Pretraine
     return (_from_export if is_export else _from_weights)(path, str(path.absolute()))
 
 
-def _from_weights(path: Path, source: str, recipe: str = "") -> PretrainedModel:
+def _from_weights(path: Path, source: str, recipe: str = "", data: DataOrigin | None = None) -> PretrainedModel:
     classifier, class_names = load_model(path)
     stored = deserialize(path, FORMAT)
     model = stored.model
@@ -62,7 +64,15 @@ def _from_weights(path: Path, source: str, recipe: str = "") -> PretrainedModel:
             f"{source} is a classical baseline ({model.network}), which has no weights to start from: name a network's run."
         )
     return PretrainedModel(
-        classifier, model, stored.input_spec, class_names, source, recipe, file_digest(path), is_folded=False
+        classifier,
+        model,
+        stored.input_spec,
+        class_names,
+        source,
+        recipe,
+        file_digest(path),
+        is_folded=False,
+        data=data,
     )
 
 
@@ -83,8 +93,14 @@ def _from_export(path: Path, source: str) -> PretrainedModel:
     )
     classifier = to_channels_last(Classifier(network, mean.tolist(), std.tolist())).eval()
     is_folded = any(isinstance(module, D4BatchNorm) for module in network.modules())
-    class_names = tuple(card["class_names"])
-    digest = file_digest(path)
     return PretrainedModel(
-        classifier, stored.model, stored.input_spec, class_names, source, card["recipe"], digest, is_folded
+        classifier,
+        stored.model,
+        stored.input_spec,
+        tuple(card["class_names"]),
+        source,
+        card["recipe"],
+        file_digest(path),
+        is_folded,
+        DataOrigin(card["data"]["key"], card["data"]["split"], card["data"]["sha256"]),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -131,6 +131,15 @@ class Classifier(nn.Module):
         return inputs[0]
 
 
+class DataOrigin(NamedTuple):
+    """Which data a model was trained on, as `nephros.data.provenance.Provenance` has it."""
+
+    key: str | None
+    """Of MedMNIST's sets; None for any other data."""
+    split: str
+    sha256: str | None
+
+
 @dataclass(frozen=True)
 class PretrainedModel:
     """Weights to start from, with what they were trained as; `nephros.exporters.pretrained` opens them."""
@@ -149,3 +158,5 @@ class PretrainedModel:
     """Digest of the file that holds the weights."""
     is_folded: bool
     """Whether batch normalization is folded into its filters, so that its statistics must be measured anew."""
+    data: DataOrigin | None = None
+    """The data that it was trained on; None for a bare weights file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import Tensor
 
@@ -46,6 +47,19 @@ def start_from(model: Classifier, pretrained: PretrainedModel, recipe: Recipe, d
         "sha256": pretrained.sha256,
         "head": "new" if rows is None else "kept",
     }
+
+
+def overlap_warnings(pretrained: PretrainedModel, dataset: Dataset) -> tuple[str, ...]:
+    """Return a warning where the weights were trained on another split of the same MedMNIST data set."""
+    theirs, ours = pretrained.data, dataset.provenance
+    if theirs is None or theirs.key is None or theirs.key != ours.key or theirs.sha256 == ours.sha256:
+        return ()
+    if theirs.split == ours.split == "official":  # at another size
+        return ()
+    return (
+        f"The weights of {Path(pretrained.source).name} were trained on another split of {ours.name}, so that they may have seen "
+        "validation and test images of this one: don't report the accuracy of this run.",
+    )
 
 
 def recenter(model: Classifier, train: Split, seed: int) -> None:

@@ -39,7 +39,7 @@ from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.runs import InitRecord, describe_init
 from nephros.training.model_init import init_model, input_spec
 from nephros.training.run_info import RUNS_DIR, build_run_info
-from nephros.training.warm_start import start_from
+from nephros.training.warm_start import overlap_warnings, start_from
 from nephros.workflows.finetune_data import OpenedData, open_data
 from nephros.workflows.finetuned_run import finetuning_record, write_finetuned_run
 from nephros.workflows.run import Run
@@ -193,7 +193,9 @@ def _finetune(
     command: str,
 ) -> Finetuning:
     """Compare the methods on opened data, and write the run of the best."""
-    start_time, dataset = time.perf_counter(), opened.dataset
+    start_time = time.perf_counter()
+    warnings = opened.dataset.warnings + overlap_warnings(pretrained, opened.dataset)
+    dataset = dataclasses.replace(opened.dataset, warnings=warnings)
     _check_usable(methods, dataset)
     start, record = _starting_point(pretrained, dataset, seed)
     problem = make_problem(

@@ -34,7 +34,7 @@ from nephros.training.replicas import count_replicas
 from nephros.training.run_info import build_run_info
 from nephros.training.small_data import ADAPTABLE_FIELDS, adapt_recipe, few_images_warnings
 from nephros.training.trackers import check_tracker
-from nephros.training.warm_start import check_init, start_from
+from nephros.training.warm_start import check_init, overlap_warnings, start_from
 from nephros.workflows.resume import resume
 from nephros.workflows.run import Run
 from nephros.workflows.training_run import (
@@ -134,7 +134,10 @@ def train(
             check_last_batch(recipe, dataset, model)
         init_record = None
         if model is not None and init is not None:
-            init_record = start_from(model, open_pretrained(init), recipe, dataset)
+            pretrained = open_pretrained(init)
+            init_record = start_from(model, pretrained, recipe, dataset)
+            warnings = dataset.warnings + overlap_warnings(pretrained, dataset)
+            dataset = dataclasses.replace(dataset, warnings=warnings)
             check_freeze(model.network, freeze, head_is_new=init_record["head"] == "new")
         opened_teachers = [open_teacher(teacher) for teacher in teachers]
         check_teachers(recipe, opened_teachers, dataset)

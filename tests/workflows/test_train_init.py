@@ -12,14 +12,18 @@ import torch
 
 from nephros.cli import main
 from nephros.data.dataset import Dataset
+from nephros.data.load import load_dataset
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.exporters.export import export
+from nephros.exporters.pretrained import open_pretrained
+from nephros.models.classifier import DataOrigin
 from nephros.models.serialization import load_model
 from nephros.models.stages import network_stages
 from nephros.presets import RECIPES
 from nephros.recipe import ModelConfig, Recipe
 from nephros.runs import RunFolder
 from nephros.training.trainer import Trainer
+from nephros.training.warm_start import overlap_warnings
 from nephros.workflows.resume import resume
 from nephros.workflows.train import train
 from tests.conftest import squares_dataset, write_npz
@@ -55,6 +59,35 @@ def test_a_run_starts_from_another_runs_weights(run_folder: RunFolder, cells_npz
     assert init["head"] == "kept"
     assert (init["source"], init["recipe"]) == (str(run_folder.root), "nephros")
     assert init["sha256"][:16] in folder.file("report.html").read_text()
+
+
+def test_weights_of_another_split_of_the_same_data_set_are_warned_of(
+    run_folder: RunFolder, cells_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = open_pretrained(run_folder.root)
+    assert weights.data is not None
+    dataset = load_dataset(cells_npz)
+    ours = dataclasses.replace(dataset.provenance, key="tissuemnist", sha256="f" * 64)
+    for key, sha256, split, n_warnings in (
+        ("tissuemnist", "0" * 64, "official", 1),
+        ("tissuemnist", "f" * 64, "own", 0),
+        ("bloodmnist", "0" * 64, "official", 0),
+        (None, "0" * 64, "own", 0),
+    ):
+        theirs = dataclasses.replace(weights, data=DataOrigin(key, split, sha256))
+        warnings = overlap_warnings(theirs, dataclasses.replace(dataset, provenance=ours))
+        assert len(warnings) == n_warnings
+    assert overlap_warnings(weights, dataset) == ()
+    monkeypatch.setattr("nephros.workflows.train.overlap_warnings", lambda *_: ("They may have seen these images.",))
+    folder = train(dataclasses.replace(RECIPE, epochs=1), cells_npz, out=tmp_path / "run", init=run_folder.root)
+    assert "They may have seen these images." in folder.info().warnings
+    assert "They may have seen these images." in folder.file("report.html").read_text()
+
+
+def test_the_bundled_weights_know_their_data() -> None:
+    data = open_pretrained("nephros-fast").data
+    assert data is not None
+    assert (data.key, data.split) == ("tissuemnist", "own")
 
 
 def test_a_head_of_other_classes_begins_anew_and_frozen_stages_stay(
