@@ -17,8 +17,8 @@ from nephros.data.folders.images import ConvertedImages, convert_images
 from nephros.data.images.array_images import ArrayImages, read_array_images
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion, select_planes
 from nephros.data.npz.labels import decode_labels
-from nephros.data.provenance import Provenance
-from nephros.data.split import SPLITS, images_sha256
+from nephros.data.provenance import SPLIT_DIGEST, Provenance
+from nephros.data.split import SPLITS, Split, images_sha256
 from nephros.data.splitting import assign_splits
 from nephros.data.volumes import read_volumes
 from nephros.errors import FileError, InvalidArgument, UnknownName
@@ -73,7 +73,10 @@ def open_arrays(
         counts = ", ".join(f"{count:,} of {name}" for name, count in zip(names, np.bincount(numbers), strict=True))
         raise InvalidArgument("labels", counts, "enough images per class", hint=f"There are {problem}.") from error
     digest = hashlib.sha256(images_sha256(cells.images).encode() + numbers.tobytes()).hexdigest()
-    detail = "; ".join([assignment.rule.replace("`", ""), *label_notes, *array_images.notes, *cells.details])
+    # The rule doesn't say which image is in which split or group where the caller does.
+    division = hashlib.sha256(assignment.index.tobytes() + repr(group_names).encode()).hexdigest()
+    rule = f"{assignment.rule.replace('`', '')}; {SPLIT_DIGEST}{division[:16]}"
+    detail = "; ".join([rule, *label_notes, *array_images.notes, *cells.details])
     provenance = Provenance(name, "own", "", digest, None, detail, n_groups=assignment.n_groups)
     warnings = (*cells.warnings, *assignment.warnings)
     image_names = np.array([f"images[{i}]" for i in range(len(numbers))])
@@ -157,17 +160,26 @@ def resize_dataset(dataset: Dataset, size: tuple[int, int]) -> Dataset:
     if dataset.image_size == size:
         return dataset
     shape = (dataset.channels, *size)
-    cells = {
-        name: array_cells(ArrayImages((split.images,)), None, dataset.input_conversion, shape)
-        for name, split in dataset.splits()
-    }
-    train, val, test = (replace(split, images=cells[name].images) for name, split in dataset.splits())
+    conversion = dataset.input_conversion
+    train = array_cells(ArrayImages((dataset.train.images,)), None, conversion, shape)
+
+    def resized(split: Split) -> Split:
+        if not len(split):  # such as a test split that was not drawn
+            return replace(split, images=train.images[:0])
+        return replace(split, images=array_cells(ArrayImages((split.images,)), None, conversion, shape).images)
+
     unlabeled = dataset.unlabeled
     if unlabeled is not None:
-        unlabeled = array_cells(ArrayImages((unlabeled,)), None, dataset.input_conversion, shape).images
-    detail = "; ".join(part for part in (dataset.provenance.detail, *cells["train"].details) if part)
-    provenance = replace(dataset.provenance, detail=detail)
-    return replace(dataset, train=train, val=val, test=test, unlabeled=unlabeled, provenance=provenance)
+        unlabeled = array_cells(ArrayImages((unlabeled,)), None, conversion, shape).images
+    detail = "; ".join(part for part in (dataset.provenance.detail, *train.details) if part)
+    return replace(
+        dataset,
+        train=replace(dataset.train, images=train.images),
+        val=resized(dataset.val),
+        test=resized(dataset.test),
+        unlabeled=unlabeled,
+        provenance=replace(dataset.provenance, detail=detail),
+    )
 
 
 def _image_error(name: str, pixels: NDArray[Any], error: FileError) -> InvalidArgument:

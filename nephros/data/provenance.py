@@ -8,6 +8,9 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from nephros.escaping import escape_surrogates
 
+SPLIT_DIGEST = "split digest "
+"""Begins the part of `Provenance.detail` that tells how data given in Python is divided into splits and groups."""
+
 
 class ProvenanceRecord(TypedDict):
     """`Provenance` as run.json, study.json and metrics.json hold it, with its title."""

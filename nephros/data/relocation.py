@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 
 from nephros.data.dataset import Dataset
 from nephros.data.load import DataRequest, load_request, redraw
-from nephros.data.provenance import ProvenanceRecord
+from nephros.data.provenance import SPLIT_DIGEST, ProvenanceRecord
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError
 
 _MAX_PARTS = 4
@@ -134,4 +134,13 @@ def _checked(dataset: Dataset, provenance: ProvenanceRecord, beside: Path) -> Da
             f"{place} is not the data of {beside}, or has changed since (its SHA-256 differs); restore it, or give the path of "
             "the original as `data`."
         )
+    if _split_digest(provenance["detail"]) not in ("", _split_digest(dataset.provenance.detail)):
+        raise IncompatibleError(
+            f"{dataset.provenance.title} has the images of {beside}, but in other splits or groups: divide them as then, with "
+            "the same `splits`, `groups` and `seed`."
+        )
     return dataset
+
+
+def _split_digest(detail: str) -> str:
+    return next((part for part in detail.split("; ") if part.startswith(SPLIT_DIGEST)), "")

@@ -93,6 +93,7 @@ def assign_splits(
     n_groups = None if ids is None else len({group for group in groups or () if group})
     group_names = None if ids is None else np.array([group or f"image {i}" for i, group in enumerate(groups or ())])
     if given is not None and not missing:
+        _check_training_counts(path, labels, given, class_names)
         warnings = _single_group_warnings(single_group) + shared_group_warnings(given, groups)
         return SplitAssignment(given, f"split by {given_by}", n_groups, warnings, group_names)
     ratio = tuple(part if split in (_TRAIN, *missing) else 0 for split, part in enumerate(ratio))
@@ -222,6 +223,17 @@ def _rule(unit: str, seed: int, missing: Sequence[int], ratio: tuple[int, ...], 
         f"split by {given_by}; {join_words(names[1:])} drawn from train, {':'.join(names)} = {parts} {unit} with seed "
         f"{seed}{keep_together}"
     )
+
+
+def _check_training_counts(
+    path: Path, labels: NDArray[np.int64], index: NDArray[np.int64], class_names: Sequence[str]
+) -> None:
+    """Raise FileError for a class that other splits have and train lacks."""
+    unknown = np.setdiff1d(labels, labels[index == _TRAIN])
+    if len(unknown):
+        raise FileError(
+            path, f"{path} has no training images of {class_names[unknown[0]]}; every class needs training images."
+        )
 
 
 def _check_counts(path: Path, labels: NDArray[np.int64], class_names: Sequence[str], n_splits: int) -> None:

@@ -34,11 +34,13 @@ def slices_last(volumes: NDArray[Any]) -> NDArray[Any]:
     return np.moveaxis(volumes, 1, 3)
 
 
-def read_volumes(volumes: Any, parameter: str, white_level: float | None = None) -> NDArray[np.uint8]:
+def read_volumes(
+    volumes: Any, parameter: str, white_level: float | None = None, black_level: float = 0.0
+) -> NDArray[np.uint8]:
     """Return volumes (n, d, h, w) of a caller as (n, h, w, d) uint8.
 
     Pixels of other types are scaled so that `white_level` or, without it, the brightest voxel of all, or 1 for floating-point
-    voxels up to 1, becomes 255.
+    voxels up to 1, becomes 255, and `black_level` 0.
 
     Raises:
         InvalidArgument: these are not volumes; names `parameter`.
@@ -53,7 +55,9 @@ def read_volumes(volumes: Any, parameter: str, white_level: float | None = None)
         return slices_last(array.astype(np.uint8, copy=False))
     if not np.isfinite(array).all() or array.min() < 0:
         raise InvalidArgument(parameter, "negative or not finite voxels", EXPECTED_VOLUMES)
-    return to_uint8(slices_last(array), white_level or default_white_level(float(array.max()), array.dtype))
+    return to_uint8(
+        slices_last(array), white_level or default_white_level(float(array.max()), array.dtype), black_level
+    )
 
 
 def slices_tile(volume: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -17,10 +17,11 @@ _BOOTSTRAP_RESAMPLES = 2000
 def macro_auc_interval(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], classes: Sequence[int]
 ) -> tuple[float, float] | None:
-    """Return the 95% interval of the mean one-vs-rest AUC over some classes; None where one of them has no AUC.
+    """Return the 95% interval of the mean one-vs-rest AUC over some classes.
 
-    The interval is the mean plus and minus 1.96 standard errors. They are those of DeLong et al., Biometrics 44, 1988,
-    extended to the mean: a cell's influence on the mean is the mean of its influences on each class's AUC.
+    It is None where fewer than two cells are of a class, or of all others. Else it is the mean plus and minus 1.96 standard
+    errors. They are those of DeLong et al., Biometrics 44, 1988, extended to the mean: a cell's influence on the mean is the
+    mean of its influences on each class's AUC. Variances have n - 1 in their denominators, so that a single cell has none.
 
     Args:
         probabilities: (n, classes), each row the probabilities of one cell.
@@ -30,15 +31,15 @@ def macro_auc_interval(
     influence, aucs = np.zeros(len(labels)), []
     for c in classes:
         positive = labels == c
-        if positive.all() or not positive.any():
+        n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+        if min(n_positive, n_negative) < 2:
             return None
         positive_scores, negative_scores = probabilities[positive, c], probabilities[~positive, c]
         ranks = _fraction_below(positive_scores, negative_scores)
+        ranks_of_others = 1 - _fraction_below(negative_scores, positive_scores)
         aucs.append(float(ranks.mean()))
-        influence[positive] += (ranks - aucs[-1]) / len(positive_scores)
-        influence[~positive] += (1 - _fraction_below(negative_scores, positive_scores) - aucs[-1]) / len(
-            negative_scores
-        )
+        influence[positive] += (ranks - aucs[-1]) / math.sqrt(n_positive * (n_positive - 1))
+        influence[~positive] += (ranks_of_others - aucs[-1]) / math.sqrt(n_negative * (n_negative - 1))
     if not aucs:
         return None
     mean_auc, standard_error = float(np.mean(aucs)), math.sqrt(float((influence**2).sum())) / len(aucs)
@@ -57,10 +58,9 @@ def macro_f1_interval(matrix: NDArray[np.int64]) -> tuple[float, float]:
     """Return the 95% percentile-bootstrap interval of macro F1 over the classes that the matrix's rows hold.
 
     Macro F1 depends on the (classes, classes) confusion matrix alone, so resampling cells is resampling its counts:
-    2,000 multinomial draws with a fixed seed.
+    2,000 multinomial draws with a fixed seed. A draw's mean is over the classes of which it has cells, as macro F1 is.
     """
     n, n_classes = int(matrix.sum()), len(matrix)
-    present = matrix.sum(axis=1) > 0
     probabilities = matrix.reshape(-1) / n
     resampled = (
         np.random.default_rng(0)
@@ -69,8 +69,8 @@ def macro_f1_interval(matrix: NDArray[np.int64]) -> tuple[float, float]:
     )
     true_positives = resampled.diagonal(axis1=1, axis2=2)
     denominator = resampled.sum(axis=1) + resampled.sum(axis=2)
-    f1 = np.where(denominator > 0, 2 * true_positives / np.maximum(denominator, 1), 0.0)[:, present].mean(axis=1)
-    low, high = np.quantile(f1, [0.025, 0.975])
+    f1, drawn = 2 * true_positives / np.maximum(denominator, 1), resampled.sum(axis=2) > 0
+    low, high = np.quantile((f1 * drawn).sum(axis=1) / drawn.sum(axis=1), [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -63,11 +63,8 @@ def make_folds(
                 "leave the class out."
             )
     n_folds = min(n_folds, *per_class)
-    splitter = (
-        StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-        if groups is None
-        else StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    )
+    make_splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = make_splitter(n_folds, shuffle=True, random_state=seed % 2**32)  # scikit-learn takes no larger seed
     parts = [np.sort(held_out) for _, held_out in splitter.split(np.zeros(len(labels)), labels, groups)]
     return Folds(tuple(part for part in parts if len(part)), groups is not None, len(labels))
 

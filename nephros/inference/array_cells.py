@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +46,7 @@ def arrays_to_cells(
         return np.empty((0, *cell_shape), dtype=np.uint8), notes
     if len(array_images.blocks) == 1 and _is_cells(array_images.blocks[0], cell_shape):
         return np.ascontiguousarray(array_images.blocks[0]), notes
-    brightest = _brightest(array_images)
+    brightest = _brightest(array_images, channels, conversion)
     cells, counts = [], Counter[str]()
     for i, image in enumerate(array_images):
         name = f"images[{i}]"
@@ -71,13 +72,19 @@ def _is_cells(block: NDArray[Any], cell_shape: tuple[int, ...]) -> bool:
     return block.dtype == np.uint8 and block.shape[1:] == cell_shape
 
 
-def _brightest(images: ArrayImages) -> dict[str, float]:
-    """Return the brightest pixel of all images of more than 8 bits, by their pixels' type."""
+def _brightest(images: ArrayImages, channels: int, conversion: InputConversion) -> dict[str, float]:
+    """Return the brightest pixel of all images of more than 8 bits, by their pixels' type, in the planes that become cells."""
     maxima: dict[str, float] = {}
-    for block in images.blocks:
-        if block.dtype != np.uint8 and block.size:
-            type_name = pixel_type(block.dtype)
-            maxima[type_name] = max(maxima.get(type_name, 0.0), float(block.max()))
+    if conversion.white_level is not None:
+        return maxima
+    for image in images:
+        if image.pixels.dtype != np.uint8:
+            pixels = image.pixels
+            if pixels.ndim > 2:
+                with suppress(FileError):  # of an image that can't be a cell, which is told when its turn comes
+                    pixels = select_planes("", image, channels, conversion.channel).pixels
+            type_name = pixel_type(pixels.dtype)
+            maxima[type_name] = max(maxima.get(type_name, 0.0), float(pixels.max()))
     return maxima
 
 

@@ -294,8 +294,8 @@ class Predictor:
     def _to_volumes(self, volumes: Any, white_level: float | None, channel: int | None) -> NDArray[np.uint8]:
         if channel is not None:
             raise InvalidArgument("channel", channel, "left out for volumes, which have one")
-        level = white_level if white_level is not None else self.input_conversion.white_level
-        cells = read_volumes(volumes, "images", level)
+        levels = self.input_conversion.override(white_level)
+        cells = read_volumes(volumes, "images", levels.white_level, levels.black_level)
         if cells.shape[1:] != self._cell_shape:
             height, width, depth = cells.shape[1:]
             expected = "(n, {}, {}, {}), the volumes that the model takes".format(*self.input_shape)

@@ -54,6 +54,7 @@ class TTAClassifier(nn.Module):
     def __init__(self, classifier: nn.Module, tta_views: int) -> None:
         super().__init__()
         self.classifier, self.views = classifier, make_tta_views(tta_views)
+        self.training = classifier.training  # so that whoever restores this module's mode restores the classifier's
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits; with one view they are the classifier's own."""

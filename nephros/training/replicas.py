@@ -28,13 +28,18 @@ PartLoss = Callable[[nn.Module, slice], tuple[Tensor, Tensor]]
 """Adds the gradients of a part of the batch to those of the module; returns its part of the loss, and its correct predictions."""
 
 
+def can_have_replicas(device: torch.device, world_size: int) -> bool:
+    """Return whether a step can be divided among the cores of this process: on a CPU, and not among several processes already."""
+    return device.type == "cpu" and world_size == 1
+
+
 def count_replicas(recipe: Recipe, n_images: int, multiply_adds: int, device: torch.device, world_size: int = 1) -> int:
     """Return how many replicas a new run has: up to one per torch thread, as far as steps are large enough.
 
     `multiply_adds` are those of one image forward, `n_images` those of the train split. A GPU, several processes, a compiled
     network and fp16 have one replica.
     """
-    if device.type != "cpu" or world_size > 1 or recipe.is_classical or recipe.compile or recipe.amp == "fp16":
+    if not can_have_replicas(device, world_size) or recipe.is_classical or recipe.compile or recipe.amp == "fp16":
         return 1
     batch_size = min(recipe.batch_size, recipe.passes_per_epoch * n_images)
     if batch_size * multiply_adds < MIN_MULTIPLY_ADDS:

@@ -112,10 +112,6 @@ class Trainer:
 
     def run(self, save_state: SaveState | None, callback: StepCallback, stop_epoch: int | None = None) -> None:
         """Train until `finished`, or until `stop_epoch` epochs are done, and pass the state to `save_state` after every epoch."""
-        with torch_threads(None if self.step.replicas is None else self.step.replicas.pool.threads_each):
-            self._run_epochs(save_state, callback, stop_epoch)
-
-    def _run_epochs(self, save_state: SaveState | None, callback: StepCallback, stop_epoch: int | None) -> None:
         while not self.finished and (stop_epoch is None or len(self.history) < stop_epoch):
             epoch = self._train_epoch(len(self.history), callback)
             self.history.append(epoch)
@@ -153,22 +149,23 @@ class Trainer:
             layer.eval()
         if self.step.replicas is not None:
             self.step.replicas.begin_epoch(self.recipe.seed, epoch)
-        for rows, images, labels in self.train_batches.iter_batches(
-            self.recipe.batch_size, order, balanced=self.recipe.last_batch == "balanced"
-        ):
-            lr = self.recipe.optimizer.lr * self.lr_schedule.multiplier(epoch, rows.start / n_images)
-            local_rows = self.context.shard(rows)
-            if is_augmented:
-                images = apply_augmentations(images, augmentation_params[local_rows], self.recipe.augment)
-            soft_targets = None if self.soft_targets is None else self.soft_targets[device_order[local_rows]]
-            loss, n_correct = self.step.take(
-                images, labels, lr, None if epoch_labels is None else epoch_labels[rows], soft_targets
-            )
-            batch_size = rows.stop - rows.start
-            totals += torch.stack([loss.double() * batch_size, n_correct.double()])
-            callback.on_step_end(epoch + 1, batch_size, loss)
-        if self.step.replicas is not None:
-            self.step.replicas.merge_statistics()
+        with torch_threads(None if self.step.replicas is None else self.step.replicas.pool.threads_each):
+            for rows, images, labels in self.train_batches.iter_batches(
+                self.recipe.batch_size, order, balanced=self.recipe.last_batch == "balanced"
+            ):
+                lr = self.recipe.optimizer.lr * self.lr_schedule.multiplier(epoch, rows.start / n_images)
+                local_rows = self.context.shard(rows)
+                if is_augmented:
+                    images = apply_augmentations(images, augmentation_params[local_rows], self.recipe.augment)
+                soft_targets = None if self.soft_targets is None else self.soft_targets[device_order[local_rows]]
+                loss, n_correct = self.step.take(
+                    images, labels, lr, None if epoch_labels is None else epoch_labels[rows], soft_targets
+                )
+                batch_size = rows.stop - rows.start
+                totals += torch.stack([loss.double() * batch_size, n_correct.double()])
+                callback.on_step_end(epoch + 1, batch_size, loss)
+            if self.step.replicas is not None:
+                self.step.replicas.merge_statistics()
         train_loss, train_accuracy = (totals / n_images).tolist()
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):

@@ -112,7 +112,8 @@ def _with_unlabeled(dataset: Dataset, unlabeled: Any) -> Dataset:
         if reader.errors:
             logger.warning(f"{len(reader.errors):,} of the unlabeled images can't be read, and are left out.")
     elif dataset.is_volumetric:
-        cells = read_volumes(unlabeled, "unlabeled", dataset.input_conversion.white_level)
+        levels = dataset.input_conversion
+        cells = read_volumes(unlabeled, "unlabeled", levels.white_level, levels.black_level)
         if cells.shape[1:] != dataset.train.images.shape[1:]:
             raise InvalidArgument(
                 "unlabeled", f"an array of shape {np.shape(unlabeled)}", "volumes of the labeled ones' size"

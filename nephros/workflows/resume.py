@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from nephros.exporters.pretrained import open_pretrained
 from nephros.models.classifier import PretrainedModel
 from nephros.runs import InitRecord, RunFolder
 from nephros.training.callbacks import Callback, check_callbacks
+from nephros.training.replicas import can_have_replicas
 from nephros.training.run_info import describe_devices
 from nephros.training.trackers import check_tracker
 from nephros.training.warm_start import start_from
@@ -81,6 +83,8 @@ def resume(
                 "data", data, f"the Dataset that {folder.root} was trained on, since it was not loaded by name or path"
             )
         dataset = limit_training_images(recipe, reopen_dataset(info.data_request, info.data, folder.root, data))
+        if not can_have_replicas(torch_device, context.world_size):
+            info = dataclasses.replace(info, replicas=1)
         if info.finetuning is not None:  # its weights were fitted before there was a run
             finish_finetuned_run(folder, info, load_run_model(folder), dataset, torch_device)
             return end_run(folder, (), data)

@@ -31,6 +31,12 @@ def test_arrays_are_split_by_class_and_keep_their_pixels() -> None:
     np.testing.assert_array_equal(again.test.labels, dataset.test.labels)
 
 
+def test_a_class_that_train_lacks_is_named() -> None:
+    splits = np.where(LABELS == 2, "test", np.tile(["train", "val"], 40))
+    with pytest.raises(InvalidArgument, match=r"no training images of class 2; every class needs training images"):
+        Dataset.from_arrays(IMAGES, LABELS, splits=splits)
+
+
 @pytest.mark.parametrize(
     ("images", "channels"),
     [

@@ -16,6 +16,7 @@ from nephros.data.provenance import Provenance
 from nephros.data.split import Split
 from nephros.data.synthetic import make_synthetic
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, UnknownName
+from tests.conftest import square_images
 
 # The package exports the function `load_dataset` under the module's name, so the module is imported by name.
 load_module = importlib.import_module("nephros.data.load")
@@ -109,6 +110,13 @@ def test_synthetic_cells_follow_the_seed(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(InvalidArgument) as exc_info:
         load_dataset("synthetic", size=64)
     assert (exc_info.value.parameter, exc_info.value.value) == ("size", 64)
+
+
+def test_a_file_without_a_test_split_is_resized(tmp_path: Path) -> None:
+    images, labels = square_images(40, 2, seed=0)
+    np.savez(tmp_path / "cells.npz", images=np.pad(images, ((0, 0), (2, 2), (2, 2))), labels=labels)
+    dataset = load_dataset(tmp_path / "cells.npz", size=28, draw_test=False)
+    assert [split.images.shape for _, split in dataset.splits()] == [(36, 28, 28), (4, 28, 28), (0, 28, 28)]
 
 
 def test_paths_of_npz_files(isolated_dirs: Path) -> None:

@@ -15,7 +15,7 @@ from nephros.data.load import data_request, load_dataset, load_request
 from nephros.data.relocation import candidate_paths, find_moved, reopen_dataset
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.files import file_digest
-from tests.conftest import squares_dataset, write_npz
+from tests.conftest import square_images, squares_dataset, write_npz
 
 
 @pytest.fixture
@@ -131,6 +131,23 @@ def test_other_data_is_refused_and_the_original_preferred(tmp_path: Path) -> Non
         reopen_dataset(request, provenance, tmp_path / "run")
     with pytest.raises(IncompatibleError, match=r"SHA-256 differs"):
         reopen_dataset(request, provenance, tmp_path / "run", path)
+
+
+def test_images_in_other_splits_or_groups_are_other_data(tmp_path: Path) -> None:
+    images, labels = square_images(48, 2, seed=0)
+    splits = np.tile(["train", "val", "test"], 16)
+    groups = np.arange(48) // 4
+    dataset = Dataset.from_arrays(images, labels, splits=splits, groups=groups)
+    request, provenance = data_request(""), dataset.provenance.to_dict()
+    again = Dataset.from_arrays(images, labels, splits=splits, groups=groups)
+    assert reopen_dataset(request, provenance, tmp_path, again) is again
+    for other in (
+        Dataset.from_arrays(images, labels, splits=np.roll(splits, 1), groups=groups),
+        Dataset.from_arrays(images, labels, splits=splits, groups=groups // 2),
+        Dataset.from_arrays(images, labels, seed=1),
+    ):
+        with pytest.raises(IncompatibleError, match="in other splits or groups"):
+            reopen_dataset(request, provenance, tmp_path, other)
 
 
 def test_a_data_set_by_name_is_found_where_its_file_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

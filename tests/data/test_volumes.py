@@ -94,6 +94,8 @@ def test_numbers_of_more_bits_are_scaled_alike(tmp_path: Path) -> None:
     assert np.array_equal(read_volumes(deep, "images"), np.moveaxis(expected, 1, 3))
     assert int(as_uint16.train.images.max()) <= 255
     assert np.array_equal(read_volumes(VOLUMES > 99, "images"), np.moveaxis((VOLUMES > 99) * np.uint8(255), 1, 3))
+    black = read_volumes(deep, "images", 4000, 400)
+    assert np.array_equal(black, np.rint(np.clip((np.moveaxis(deep, 1, 3) - 400.0) / 3600 * 255, 0, 255)))
     for wrong in (deep.astype(np.int32) - 9999, np.where(deep > 99, np.nan, 0.0)):
         with pytest.raises(InvalidArgument):
             read_volumes(wrong, "images")

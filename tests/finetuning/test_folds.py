@@ -32,6 +32,12 @@ def test_every_image_is_held_out_once_with_every_class_to_learn_from(
         assert len(held_out) > 0
 
 
+def test_seeds_of_any_size_draw_folds() -> None:
+    labels = _labels(6, 6, 6)
+    for seed in (2**32, 2**63 - 1):
+        assert len(make_folds(labels, NAMES, None, 3, seed=seed)) == 3
+
+
 def test_groups_stay_together() -> None:
     labels = np.tile(_labels(3, 3, 3), 6)
     groups = np.repeat([f"stack {i}" for i in range(6)], 9)

@@ -192,6 +192,14 @@ def test_a_channel_is_chosen(classifier: Predictor) -> None:
     np.testing.assert_allclose(classifier.predict_proba(two, channel=1), expected, atol=1e-6)
 
 
+def test_the_brightest_pixel_is_that_of_the_chosen_channel(classifier: Predictor) -> None:
+    deep = IMAGES.astype(np.uint16) * 16
+    bright = np.full_like(deep, 60_000)
+    expected = classifier.predict_proba(deep)
+    np.testing.assert_allclose(classifier.predict_proba(np.stack([deep, bright], axis=-1), channel=0), expected)
+    np.testing.assert_allclose(classifier.predict_proba([*np.stack([deep, bright], axis=-1)], channel=0), expected)
+
+
 def test_a_prediction_is_a_row_and_a_table(classifier: Predictor, tmp_path: Path) -> None:
     predictions = classifier.predict(IMAGES, coverage=0.8)
     assert len(predictions) == 12

@@ -48,6 +48,21 @@ def test_without_an_auc_there_is_no_interval(evaluation: Make) -> None:
     assert macro_auc_interval(result.probabilities, result.labels, [0, 2, 3]) is not None
 
 
+def test_intervals_of_small_classes() -> None:
+    for per_class in (1, 2):
+        low, high = macro_f1_interval(np.eye(8, dtype=np.int64) * per_class)
+        assert (low, high) == (1, 1)
+    labels = np.array([0, 0, 1, 1, 1])
+    scores = np.array([0.9, 0.4, 0.6, 0.2, 0.1])
+    probabilities = np.stack([scores, 1 - scores], axis=1)
+    # Two positives, above 3 and 2 of 3 negatives; three negatives, below 1, 2 and 2 of 2 positives.
+    variance = np.var([1, 2 / 3], ddof=1) / 2 + np.var([1 / 2, 1, 1], ddof=1) / 3
+    low, high = macro_auc_interval(probabilities, labels, [0]) or (0, 0)
+    assert low == pytest.approx(5 / 6 - 1.959964 * np.sqrt(variance), abs=1e-6)
+    assert high == 1
+    assert macro_auc_interval(probabilities[1:], labels[1:], [0]) is None
+
+
 def test_the_interval_of_a_perfect_run_is_a_point(evaluation: Make) -> None:
     result = evaluation(3, separation=99)
     assert macro_f1_interval(np.array(result.metrics.confusion_matrix)) == (1, 1)

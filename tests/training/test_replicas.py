@@ -13,13 +13,16 @@ import torch
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
+from nephros.distributed import DistributedContext
 from nephros.models.norm_statistics import batch_norms
 from nephros.presets import RECIPES
 from nephros.recipe import AugmentConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.training import checkpoint
+from nephros.training import trainer as trainer_module
 from nephros.training.model_init import init_model, input_spec
+from nephros.training.optimizer_step import OptimizerStep
 from nephros.training.progress import NullCallback
-from nephros.training.replicas import MIN_IMAGES, count_replicas
+from nephros.training.replicas import MIN_IMAGES, can_have_replicas, count_replicas
 from nephros.training.trainer import Trainer
 from tests.conftest import squares_dataset
 
@@ -151,6 +154,27 @@ def test_an_error_in_one_part_reaches_the_caller() -> None:
     loss, n_correct = trainer.step.take(images, labels, 0.1)
     assert loss.isfinite()
     assert 0 <= n_correct <= 130
+
+
+def test_a_gpu_and_several_processes_have_no_replicas() -> None:
+    assert can_have_replicas(CPU, 1)
+    assert not can_have_replicas(CPU, 2)
+    assert not can_have_replicas(torch.device("cuda"), 1)
+    model = init_model(COURSE, _dataset().train, input_spec(_dataset()))
+    with pytest.raises(AssertionError):
+        OptimizerStep(COURSE, model, torch.nn.CrossEntropyLoss(), CPU, DistributedContext(0, 2), replicas=2)
+
+
+def test_validation_uses_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    evaluate = trainer_module.evaluate_model
+    monkeypatch.setattr(
+        trainer_module,
+        "evaluate_model",
+        lambda *args: threads.append(torch.get_num_threads()) or evaluate(*args),
+    )
+    _trainer(dataclasses.replace(COURSE, epochs=1), 2).run(None, NullCallback())
+    assert threads == [2]
 
 
 def test_large_steps_have_a_replica_per_thread() -> None:

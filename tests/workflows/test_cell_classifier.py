@@ -55,6 +55,11 @@ def fitted() -> CellClassifier:
     return CellClassifier(SMALL, epochs=8, batch_size=16, lr=0.02, random_state=0).fit(X, Y)
 
 
+def test_predicting_leaves_the_network_in_evaluation_mode(fitted: CellClassifier) -> None:
+    fitted.predict(X[:4])
+    assert not any(module.training for module in fitted.network_.modules())
+
+
 def test_images_are_learned(fitted: CellClassifier) -> None:
     X_test, labels = square_images(30, 3, seed=1)
     assert fitted.score(X_test, fitted.classes_[labels]) > 0.8

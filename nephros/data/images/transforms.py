@@ -30,7 +30,7 @@ def to_uint8(image: NDArray[Any], white_level: float, black_level: float = 0.0) 
     """
     if image.dtype == np.uint8:
         return image
-    return np.rint(np.clip((image - black_level) * (255 / (white_level - black_level)), 0, 255)).astype(np.uint8)
+    return np.rint(np.clip((image - float(black_level)) * (255 / (white_level - black_level)), 0, 255)).astype(np.uint8)
 
 
 def letterbox(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
