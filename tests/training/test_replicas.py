@@ -14,11 +14,11 @@ import torch
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.distributed import DistributedContext
+from nephros.evaluation.scoring import Evaluation, evaluate_model
 from nephros.models.norm_statistics import batch_norms
 from nephros.presets import RECIPES
 from nephros.recipe import AugmentConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.training import checkpoint
-from nephros.training import trainer as trainer_module
 from nephros.training.model_init import init_model, input_spec
 from nephros.training.optimizer_step import OptimizerStep
 from nephros.training.progress import NullCallback
@@ -167,12 +167,12 @@ def test_a_gpu_and_several_processes_have_no_replicas() -> None:
 
 def test_validation_uses_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = []
-    evaluate = trainer_module.evaluate_model
-    monkeypatch.setattr(
-        trainer_module,
-        "evaluate_model",
-        lambda *args: threads.append(torch.get_num_threads()) or evaluate(*args),
-    )
+
+    def evaluate(model: torch.nn.Module, batches: BatchLoader, class_names: tuple[str, ...]) -> Evaluation:
+        threads.append(torch.get_num_threads())
+        return evaluate_model(model, batches, class_names)
+
+    monkeypatch.setattr("nephros.training.trainer.evaluate_model", evaluate)
     _trainer(dataclasses.replace(COURSE, epochs=1), 2).run(None, NullCallback())
     assert threads == [2]
 
