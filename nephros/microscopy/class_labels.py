@@ -1,20 +1,18 @@
-"""Classes that a user assigns to a stack's nuclei, by the rows of a table, so that a model can be trained on them."""
+"""Classes that a user assigns to stacks' nuclei, by the rows of a table, so that a model can be trained on them."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nephros.data.class_names import class_name_fault
 from nephros.errors import FileError, IncompatibleError
+from nephros.microscopy.class_positions import join_by_position
 from nephros.microscopy.class_table import ClassRow, ClassTable
-from nephros.microscopy.location import StackLocation, is_url, locate
+from nephros.microscopy.location import StackLocation, is_url, locate, name_path
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.text_tables import join_words, pluralize
@@ -22,10 +20,31 @@ from nephros.text_tables import join_words, pluralize
 STEM = "{stem}"
 """What stands for the name of a stack in the paths of its mask and its table."""
 _SUFFIX = re.compile(r"(\.ome)?\.(tiff?|zarr|npy|lsm|czi|nd2|lif|ims|png|jpe?g)", re.IGNORECASE)
-_MIN_MATCHED_SHARE = 0.5
-"""Share of positions in nuclei below which they are those of another stack, or in another unit."""
-_MIN_PER_CLASS = 3
-_FINEST = "voxels of the finest pyramid level"
+_VIEW_WORDS = frozenset({
+    "avg", "classes", "label", "labels", "mask", "masks", "max", "med", "min", "mip", "overlay", "projection", "std", "sum",
+})  # fmt: skip
+"""What an image that was made from a stack, such as Fiji's MAX_K4.tif or our projection.ome.tif, adds to the stack's name."""
+_MAX_LISTED = 4
+
+
+@dataclass(frozen=True)
+class NamedStack:
+    """What the rows of a table may call a stack."""
+
+    path: StackLocation
+    name: str
+    """Its name among the other stacks."""
+    mask: StackLocation | None = None
+
+
+@dataclass(frozen=True)
+class RowsByStack:
+    """The rows of a table, divided among stacks."""
+
+    rows: tuple[tuple[ClassRow, ...], ...]
+    """Of each stack."""
+    notes: tuple[str, ...] = ()
+    """What was assumed or left out; one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -53,47 +72,176 @@ def fill_stem(pattern: str, stack: StackLocation) -> StackLocation:
     return locate(text, "mask") if is_url(text) else Path(text).expanduser()
 
 
-def rows_of_stack(table: ClassTable, path: StackLocation, name: str, n_stacks: int, index: int) -> list[ClassRow]:
-    """Return the rows of a table that are of one stack.
+def rows_by_stack(table: ClassTable, stacks: Sequence[NamedStack]) -> RowsByStack:
+    """Return the rows of a table that are of each stack.
+
+    A row names its stack by the stack's name, by the end of its path, by its mask, or by its number from 1. Where several stacks
+    have the same file name, it is of the one that has the most folders in common with what the row says.
 
     Args:
-        table: it may say of each row which stack it is of, by its file, its name or its number from 1.
-        path: of the stack.
-        name: of the stack among the others.
-        n_stacks: number of stacks that the table is for.
-        index: of this stack, from 0.
+        table: where there is only one stack, it need not name it.
+        stacks: all that the table is for.
 
     Raises:
-        FileError: the rows are of several stacks, and none of them is this one.
+        FileError: the rows don't say which stack they are of, all are of other stacks, or what they say fits several stacks.
     """
     values = sorted({row.stack for row in table.rows})
-    if values == [""] and n_stacks == 1:
-        return list(table.rows)
-    names = {text.casefold() for text in (path.name, stack_stem(path), name)}
-    matching = {value for value in values if value and _names_stack(value, path, names)}
-    if not matching and n_stacks > 1 and all(re.fullmatch(r"\d+", value) for value in values):
-        matching = {value for value in values if int(value) == index + 1}
-    if not matching and n_stacks == 1 and len(values) == 1:
-        return list(table.rows)  # such as a projection of the stack
-    if not matching and n_stacks == 1:
-        raise FileError(
-            table.path,
-            f"{table.path} covers {len(values):,} images, {join_words(values[:4])}, none of which is {path.name}; give a table "
-            "for each stack, or name the stack in its column Image.",
-        )
     if values == [""]:
+        _check_only_stack(table, len(stacks))
+        return RowsByStack((table.rows,))
+    stack_of_value, notes = _match_names(table, values, stacks)
+    if not stack_of_value:
+        return RowsByStack((table.rows,), (_other_image_note(table, values, stacks),))
+    if unmatched := [value for value in values if value not in stack_of_value]:
+        n_rows = sum(row.stack in unmatched for row in table.rows)
+        names = join_words((value or "rows that name none") for value in unmatched[:_MAX_LISTED])
+        notes.append(
+            f"{table.path.name}: {pluralize(n_rows, 'row')} of {len(table.rows):,} left out, of other stacks than those given: "
+            f"{names}{' and others' if len(unmatched) > _MAX_LISTED else ''}."
+        )
+    rows = [tuple(row for row in table.rows if stack_of_value.get(row.stack) == i) for i in range(len(stacks))]
+    return RowsByStack(tuple(rows), tuple(notes))
+
+
+def rows_of_stack(table: ClassTable, path: StackLocation, name: str, n_stacks: int, index: int) -> list[ClassRow]:
+    """Return the rows of the stack of this index among `n_stacks`, where the others aren't known; see `rows_by_stack`."""
+    stack = NamedStack(path, name)
+    if n_stacks == 1:
+        return list(rows_by_stack(table, [stack]).rows[0])
+    values = sorted({row.stack for row in table.rows})
+    if values == [""]:
+        _check_only_stack(table, n_stacks)
+    matching = {value for value in values if any(_fit(value, stack))}
+    if not matching and all(re.fullmatch(r"\d+", value) for value in values):
+        matching = {value for value in values if int(value) == index + 1}
+    return [row for row in table.rows if row.stack in matching]
+
+
+def _check_only_stack(table: ClassTable, n_stacks: int) -> None:
+    """Raise FileError for a table that names no stack and is for several."""
+    if n_stacks > 1:
         raise FileError(
             table.path,
             f"{table.path} does not say which of {n_stacks} stacks each row is of; add a column stack, or give a table for each, "
             "such as `classes`='{stem}.csv'.",
         )
-    return [row for row in table.rows if row.stack in matching]
 
 
-def _names_stack(value: str, path: StackLocation, names: set[str]) -> bool:
-    """Return whether a table's name for an image, such as "K4.ome.tif - Series 0", is a stack's."""
-    text = PurePosixPath(value.replace("\\", "/")).name.casefold()
-    return bool({text, stack_stem(Path(text)), value.casefold()} & names) or text.startswith(f"{path.name.casefold()} ")
+def _match_names(
+    table: ClassTable, values: Sequence[str], stacks: Sequence[NamedStack]
+) -> tuple[dict[str, int], list[str]]:
+    """Return the index of the stack that each name in a table means, without those that mean none, and notes.
+
+    Raises:
+        FileError: a name fits several stacks, or a stack several names that mean different files.
+    """
+    fits_of_stack: dict[int, dict[str, _Fit]] = {}
+    for value in values:
+        fits = [_fit(value, stack) for stack in stacks]
+        best = [index for index, fit in enumerate(fits) if any(fit) and fit == max(fits)]
+        if len(best) > 1:
+            raise FileError(
+                table.path,
+                f"{table.path}: its rows of {value} may be of {join_words(stacks[index].name for index in best)}; write these "
+                "names in its column stack, or give a table for each stack.",
+            )
+        if best:
+            fits_of_stack.setdefault(best[0], {})[value] = fits[best[0]]
+    if not fits_of_stack and all(value.isdecimal() for value in values) and not _are_numbered(stacks):
+        numbers = {value: int(value) - 1 for value in values}
+        return (numbers if set(numbers.values()) <= set(range(len(stacks))) else {}), []
+    stack_of_value, notes = {}, []
+    for index, fits_of_value in fits_of_stack.items():
+        most_parts = max(fit.n_parts for fit in fits_of_value.values())
+        elsewhere = {value for value, fit in fits_of_value.items() if fit.n_parts < len(_path_parts(value))}
+        # Where the table has the folder of the stack, a file of the same name in another folder is another stack.
+        elsewhere -= (others := {value for value in elsewhere if fits_of_value[value].n_parts < most_parts})
+        if len({_path_parts(value)[:-1] for value in elsewhere}) > 1:
+            raise FileError(
+                table.path,
+                f"{table.path} has rows of {join_words(sorted(elsewhere)[:_MAX_LISTED])}, all of which may be "
+                f"{stacks[index].path}; leave only its own rows there.",
+            )
+        notes += [
+            f"{table.path.name}: its rows of {value} are taken for {stacks[index].path}." for value in sorted(elsewhere)
+        ]
+        stack_of_value |= {value: index for value in fits_of_value if value not in others}
+    return stack_of_value, notes
+
+
+class _Fit(NamedTuple):
+    """How well a name fits a stack: the greater, the better; all is 0 where it doesn't."""
+
+    is_stack: bool = False
+    """Rather than its mask."""
+    n_parts: int = 0
+    """Folders and files that the ends of the two paths have in common."""
+    is_name: bool = False
+    """Whether it is what the stack is called among the others."""
+    has_suffix: bool = False
+    """Whether the suffix is the same."""
+
+
+def _fit(value: str, stack: NamedStack) -> _Fit:
+    is_name = value.casefold() == stack.name.casefold()
+    n_parts, has_suffix = _common_end(value, stack.path)
+    if n_parts or is_name:
+        return _Fit(True, max(n_parts, 1), is_name, has_suffix)
+    return _Fit(False, *_common_end(value, stack.mask)) if stack.mask is not None else _Fit()
+
+
+def _common_end(value: str, path: StackLocation) -> tuple[int, bool]:
+    """Return how many parts the ends of a name and a path have in common, and whether that of the file has the same suffix."""
+    parts, own_parts = _path_parts(value), [part.casefold() for part in name_path(path).parts]
+    if not parts or not own_parts:
+        return 0, False
+    *folders, file = parts
+    has_suffix = file == own_parts[-1] or file.startswith(f"{own_parts[-1]} ")
+    if not has_suffix and stack_stem(Path(file)) != stack_stem(path).casefold():
+        return 0, False
+    pairs = zip(reversed(folders), reversed(own_parts[:-1]), strict=False)
+    return 1 + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)), has_suffix
+
+
+def _path_parts(value: str) -> tuple[str, ...]:
+    """Return the folders and the file that a name for an image has, such as "K4.ome.tif - Series 0" of QuPath."""
+    text = value.casefold().replace("\\", "/")
+    text = re.sub(rf"({_SUFFIX.pattern}) .*", r"\1", text.partition("://")[2] or text)
+    return tuple(part for part in text.split("/") if part not in ("", ".", ".."))
+
+
+def _other_image_note(table: ClassTable, values: Sequence[str], stacks: Sequence[NamedStack]) -> str:
+    """Return a note on a table of another image than the only stack, such as a projection of it.
+
+    Raises:
+        FileError: there are several images or stacks, or the ids of nuclei are those of another stack.
+    """
+    path = stacks[0].path
+    if len(values) > 1 or len(stacks) > 1:
+        target = path.name if len(stacks) == 1 else f"one of the {len(stacks)} stacks"
+        raise FileError(
+            table.path,
+            f"{table.path} covers {pluralize(len(values), 'image')}, {join_words(values[:_MAX_LISTED])}, none of which is "
+            f"{target}; give a table for each stack, or name the stack in its column Image.",
+        )
+    image_words, stack_words = (
+        set(re.findall(r"[^\W_]+", text.casefold()))
+        for text in (stack_stem(Path(*_path_parts(values[0])[-1:])), stack_stem(path))
+    )
+    added_words = image_words - stack_words if stack_words <= image_words else image_words
+    is_same = added_words <= _VIEW_WORDS or (values[0].isdecimal() and not _are_numbered(stacks))
+    if all(row.id is not None for row in table.rows) and not is_same:
+        raise FileError(
+            table.path,
+            f"{table.path} has the ids of nuclei of {values[0]}, and the stack is {path.name}; give the table of that stack, or "
+            "correct the name in this one.",
+        )
+    return f"{table.path.name}: its rows are of {values[0]}, which is taken for {path.name}."
+
+
+def _are_numbered(stacks: Sequence[NamedStack]) -> bool:
+    """Return whether a number may be the name of a stack, and not only count the images of another program."""
+    return any(stack_stem(stack.path).isdecimal() for stack in stacks)
 
 
 def classes_of_nuclei(
@@ -119,7 +267,7 @@ def classes_of_nuclei(
     notes: tuple[str, ...] = ()
     is_by_id = all(row.id is not None for row in rows)
     if not is_by_id:
-        ids, notes = _join_by_position(table, rows, nuclei, voxel_size, level_step)
+        ids, notes = join_by_position(table, rows, nuclei, voxel_size, level_step)
     else:
         ids = [row.id for row in rows]
         known_ids = set(nuclei.ids.tolist())
@@ -145,113 +293,3 @@ def classes_of_nuclei(
                     f"{table.path}: line {row.line} gives nucleus {nucleus_id} a second value of {name}; keep one of them.",
                 )
     return NucleusClasses(class_of_id, groups_of_id, notes, is_by_id)
-
-
-def _join_by_position(
-    table: ClassTable,
-    rows: Sequence[ClassRow],
-    nuclei: NucleusProperties,
-    voxel_size: VoxelSize | None,
-    level_step: tuple[float, float, float],
-) -> tuple[list[int | None], tuple[str, ...]]:
-    """Return the id of the nucleus at each row's position, None where none or more than one is there, and notes."""
-    sides = np.array(voxel_size or (1.0, 1.0, 1.0))
-    units = [table.center_unit] if table.center_unit else ["voxels", "micrometers"]
-    if voxel_size is None:
-        units = [unit for unit in units if unit == "voxels"]
-        if not units:
-            raise FileError(
-                table.path,
-                f"{table.path} has positions in micrometers, but the voxel size of the stack is unknown; set `voxel_size`.",
-            )
-    scales = {"voxels": sides, "micrometers": np.ones(3), _FINEST: sides / level_step}
-    if "voxels" in units and max(level_step) > 1:
-        units = [_FINEST, *units]
-    centers = np.array(
-        [[np.nan if value is None else value for value in row.center or (None,) * 3] for row in rows], np.float64
-    )
-    matches = {unit: _nuclei_at(centers * scales[unit], nuclei, sides) for unit in units}
-    unit = max(units, key=lambda unit: int((matches[unit] >= 0).sum()))
-    indices = matches[unit]
-    n_joined = int((indices >= 0).sum())
-    if n_joined < _MIN_MATCHED_SHARE * len(rows):
-        raise FileError(
-            table.path,
-            f"{table.path} has {len(rows):,} positions in {unit}, of which {n_joined:,} are in one nucleus of the mask; check "
-            "the voxel size, and that the table is of this stack.",
-        )
-    axes = "z, y and x" if not np.isnan(centers[:, 0]).any() else "y and x"
-    guess = ", as fits them best" if len(units) > 1 else ""
-    notes = [
-        f"{table.path.name}: its positions ({axes}) are taken for {unit} from the corner of the stack{guess}, and each row for "
-        "the nucleus there."
-    ]
-    if n_left_out := len(rows) - n_joined:
-        notes.append(
-            f"{table.path.name}: {pluralize(n_left_out, 'row')} of {len(rows):,} left out, where no nucleus or several are."
-        )
-    return [int(nuclei.ids[index]) if index >= 0 else None for index in indices.tolist()], tuple(notes)
-
-
-def _nuclei_at(
-    centers_um: NDArray[np.float64], nuclei: NucleusProperties, sides: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Return the index of the nucleus around each of (n, 3) positions, z perhaps NaN; -1 for none, and for no clear one.
-
-    A nucleus reaches as far as a ball of its volume; positions within a pixel of two centers are of neither.
-    """
-    from scipy.spatial import cKDTree
-
-    nucleus_centers = nuclei.centroids * sides
-    radii = np.maximum((nuclei.voxels * sides.prod() * 3 / (4 * np.pi)) ** (1 / 3), sides.max())
-    tree = cKDTree(nucleus_centers[:, 1:])
-    indices = np.full(len(centers_um), -1, np.int64)
-    for row, candidates in enumerate(tree.query_ball_point(centers_um[:, 1:], float(radii.max()))):
-        nearby = np.array(candidates, np.int64)
-        offsets = nucleus_centers[nearby] - centers_um[row]
-        if np.isnan(centers_um[row, 0]):
-            offsets[:, 0] = 0
-        distances = np.sqrt((offsets**2).sum(axis=1))
-        inside = distances <= radii[nearby]
-        nearby, distances = nearby[inside], distances[inside]
-        order = np.argsort(distances)
-        if len(order) == 1 or (len(order) > 1 and distances[order[1]] > max(2 * distances[order[0]], sides[1:].max())):
-            indices[row] = nearby[order[0]]
-    return indices
-
-
-def check_classes(class_names: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes, sorted, given the class of each labeled nucleus.
-
-    Raises:
-        IncompatibleError: there are fewer than two classes, one has too few nuclei, or their names are not names.
-    """
-    counts = dict(sorted(Counter(class_names).items()))
-    if len(counts) < 2:
-        raise IncompatibleError(
-            f"`classes` has {len(counts)} class among the nuclei kept; a classifier needs at least two."
-        )
-    if fault := class_name_fault(list(counts)):
-        raise IncompatibleError(f"In `classes`, sorted by name, {fault}; spell each class in one way.")
-    rarest = min(counts, key=lambda name: counts[name])
-    if counts[rarest] < _MIN_PER_CLASS:
-        raise IncompatibleError(
-            f"`classes` has too few nuclei of '{rarest}', {counts[rarest]}; a class needs at least {_MIN_PER_CLASS}: "
-            "label more, or leave it out of the table."
-        )
-    return tuple(counts)
-
-
-def stack_warnings(class_names: Sequence[str], stack_names: Sequence[str]) -> tuple[str, ...]:
-    """Return a warning for classes that occur in one of several stacks only, given the class and the stack of each nucleus."""
-    stacks_of_class: dict[str, set[str]] = {}
-    for class_name, stack_name in zip(class_names, stack_names, strict=True):
-        stacks_of_class.setdefault(class_name, set()).add(stack_name)
-    lonely = {name: stacks for name, stacks in sorted(stacks_of_class.items()) if len(stacks) == 1}
-    if len(set(stack_names)) < 2 or not lonely:
-        return ()
-    text = join_words(f"{name} in {next(iter(stacks))}" for name, stacks in lonely.items())
-    return (
-        f"Some classes occur in one stack only ({text}), so a model may learn the stack rather than the class: label them in "
-        "several.",
-    )

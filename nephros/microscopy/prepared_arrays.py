@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.class_names import class_name_fault
 from nephros.data.images.input_conversion import CONVERSION_ARRAY, InputConversion
-from nephros.microscopy.class_labels import NucleusClasses, check_classes, stack_warnings
+from nephros.errors import IncompatibleError
+from nephros.microscopy.class_labels import NucleusClasses
 from nephros.microscopy.preparation import NucleiOfStack, PrepareOptions
+from nephros.text_tables import join_words
 
 _ARRAYS = ("images", "volumes", "ids", "stack", "labels", "class_names", CONVERSION_ARRAY)
 """Arrays that no column of groups may replace."""
+_MIN_PER_CLASS = 3
 
 
 def group_names(prepared: Sequence[NucleiOfStack], labels: Sequence[NucleusClasses]) -> list[str]:
@@ -96,3 +101,40 @@ def _mean_levels(prepared: Sequence[NucleiOfStack]) -> tuple[float, float] | Non
     limits = [nuclei.result.contrast_limits for nuclei in prepared]
     black, white = np.mean([(limit.black_level, limit.white_level) for limit in limits], axis=0).tolist()
     return black, white
+
+
+def check_classes(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes, sorted, given the class of each labeled nucleus.
+
+    Raises:
+        IncompatibleError: there are fewer than two classes, one has too few nuclei, or their names are not names.
+    """
+    counts = dict(sorted(Counter(class_names).items()))
+    if len(counts) < 2:
+        raise IncompatibleError(
+            f"`classes` has {len(counts)} class among the nuclei kept; a classifier needs at least two."
+        )
+    if fault := class_name_fault(list(counts)):
+        raise IncompatibleError(f"In `classes`, sorted by name, {fault}; spell each class in one way.")
+    rarest = min(counts, key=lambda name: counts[name])
+    if counts[rarest] < _MIN_PER_CLASS:
+        raise IncompatibleError(
+            f"`classes` has too few nuclei of '{rarest}', {counts[rarest]}; a class needs at least {_MIN_PER_CLASS}: "
+            "label more, or leave it out of the table."
+        )
+    return tuple(counts)
+
+
+def stack_warnings(class_names: Sequence[str], stack_names: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning for classes that occur in one of several stacks only, given the class and the stack of each nucleus."""
+    stacks_of_class: dict[str, set[str]] = {}
+    for class_name, stack_name in zip(class_names, stack_names, strict=True):
+        stacks_of_class.setdefault(class_name, set()).add(stack_name)
+    lonely = {name: stacks for name, stacks in sorted(stacks_of_class.items()) if len(stacks) == 1}
+    if len(set(stack_names)) < 2 or not lonely:
+        return ()
+    text = join_words(f"{name} in {next(iter(stacks))}" for name, stacks in lonely.items())
+    return (
+        f"Some classes occur in one stack only ({text}), so a model may learn the stack rather than the class: label them in "
+        "several.",
+    )

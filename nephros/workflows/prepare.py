@@ -18,8 +18,8 @@ from nephros.data.reference_statistics import shift_warnings
 from nephros.data.volumes import slices_last
 from nephros.environment import package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
-from nephros.microscopy.class_labels import NucleusClasses, classes_of_nuclei, rows_of_stack
-from nephros.microscopy.class_table import ClassTable, read_class_table
+from nephros.microscopy.class_labels import NamedStack, NucleusClasses, classes_of_nuclei, rows_by_stack
+from nephros.microscopy.class_table import ClassRow, ClassTable, read_class_table
 from nephros.microscopy.crops import CROP_SHAPE
 from nephros.microscopy.intensity import check_contrast_options
 from nephros.microscopy.location import StackLocation, StackUrl, locate
@@ -194,8 +194,9 @@ def prepare(
         for path in dict.fromkeys(file.classes for file in stack_files)
         if path is not None
     }
+    rows = _divide_rows(stack_files, tables, notes)
     with files.scratch_dir() as scratch_dir:
-        prepared, labels = _prepare_each(stack_files, tables, options, scratch_dir)
+        prepared, labels = _prepare_each(stack_files, tables, rows, options, scratch_dir)
         table_notes = [note for table in tables.values() for note in table.notes]
         notes += [*difference_warnings(prepared), *dict.fromkeys(table_notes)]
         arrays, class_notes = prepared_arrays(prepared, labels, options, scratch_dir)
@@ -229,8 +230,25 @@ def _with_store_labels(file: StackFiles, options: PrepareOptions, notes: list[st
     return replace(file, mask=mask)
 
 
+def _divide_rows(
+    stack_files: Sequence[StackFiles], tables: Mapping[Path, ClassTable], notes: list[str]
+) -> list[Sequence[ClassRow]]:
+    """Return the rows of each stack in its table, none where it has no table; `notes` get what was assumed."""
+    rows: dict[int, Sequence[ClassRow]] = {}
+    for path, table in tables.items():
+        files = {index: file for index, file in enumerate(stack_files) if file.classes == path}
+        divided = rows_by_stack(table, [NamedStack(file.path, file.name, file.mask) for file in files.values()])
+        rows |= dict(zip(files, divided.rows, strict=True))
+        notes += divided.notes
+    return [rows.get(index, ()) for index in range(len(stack_files))]
+
+
 def _prepare_each(
-    stack_files: Sequence[StackFiles], tables: Mapping[Path, ClassTable], options: PrepareOptions, scratch_dir: Path
+    stack_files: Sequence[StackFiles],
+    tables: Mapping[Path, ClassTable],
+    rows: Sequence[Sequence[ClassRow]],
+    options: PrepareOptions,
+    scratch_dir: Path,
 ) -> tuple[list[NucleiOfStack], list[NucleusClasses]]:
     """Return the nuclei of each stack and, where there are tables, their classes."""
     prepared, labels = [], []
@@ -240,12 +258,9 @@ def _prepare_each(
         nuclei = prepare_nuclei(file, options, scratch_dir / f"mask{index}.tif", crops_dir, progress_bar)
         prepared.append(nuclei)
         if file.classes is not None:
-            table = tables[file.classes]
-            n_sharing = sum(other.classes == file.classes for other in stack_files)
-            rows = rows_of_stack(table, file.path, file.name, n_sharing, index)
             segmented = nuclei.result.segmented.nuclei
             sizes = nuclei.scale.stack_voxel_size, nuclei.stack.level_step
-            labels.append(classes_of_nuclei(table, rows, segmented, *sizes))
+            labels.append(classes_of_nuclei(tables[file.classes], rows[index], segmented, *sizes))
     return prepared, labels
 
 

@@ -17,7 +17,7 @@ from nephros.data.dataset import Dataset
 from nephros.data.folders.opening import open_folder
 from nephros.data.npz.opening import open_npz
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
-from nephros.microscopy.class_labels import check_classes
+from nephros.microscopy.prepared_arrays import check_classes
 from nephros.runs import RunFolder
 from tests.conftest import write_npz
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nephros.errors import FileError, IncompatibleError, UnknownName
-from nephros.microscopy.class_labels import classes_of_nuclei, rows_of_stack
+from nephros.microscopy.class_labels import NamedStack, classes_of_nuclei, rows_by_stack, rows_of_stack
 from nephros.microscopy.class_table import read_class_table
 from nephros.microscopy.measurements import NucleusProperties
 
@@ -259,6 +259,94 @@ def test_a_table_of_several_stacks_is_divided_by_its_column(tmp_path: Path) -> N
     (tmp_path / "numbers.csv").write_text("ImageNumber,ObjectNumber,class\n1,1,a\n2,1,b\n")
     table = read_class_table(tmp_path / "numbers.csv")
     assert [row.class_name for row in rows_of_stack(table, *stacks[1], 2, 1)] == ["b"]
+
+
+MICE = [NamedStack(Path(f"/data/mouse{n}/stack.tif"), f"mouse{n}/stack") for n in (1, 2)]
+K4, K5 = (NamedStack(Path(f"/data/{name}.ome.tif"), name, Path(f"/data/{name}_nuclei.tif")) for name in ("K4", "K5"))
+
+
+def divide(path: Path, text: str, *stacks: NamedStack) -> tuple[list[str], list[str]]:
+    """Return the classes of each stack's rows, in one text, and the notes."""
+    path.write_text(text)
+    divided = rows_by_stack(read_class_table(path), stacks)
+    return ["".join(row.class_name for row in rows) for rows in divided.rows], list(divided.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("mouse1/stack.tif", "mouse2/stack.tif"), ["a", "b"]),
+        (("mouse1/stack", "mouse2/stack"), ["a", "b"]),
+        (("mouse2/stack.tif", "mouse1/stack.tif"), ["b", "a"]),
+        (("D:\\old\\Mouse2\\stack.tif", "/data/mouse1/stack.tif - Series 0"), ["b", "a"]),
+    ],
+)
+def test_stacks_of_one_file_name_have_their_own_rows(
+    names: tuple[str, str], expected: list[str], tmp_path: Path
+) -> None:
+    text = f"Image,id,class\n{names[0]},1,a\n{names[1]},1,b\n"
+    assert divide(tmp_path / "all.csv", text, *MICE)[0] == expected
+    for index, stack in enumerate(MICE):  # one of them alone, which has a shorter name then
+        rows, notes = divide(tmp_path / "all.csv", text, NamedStack(stack.path, "stack"))
+        assert rows == expected[index : index + 1]
+        assert "1 row of 2 left out" in notes[-1]
+
+
+def test_a_name_that_fits_two_stacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="mouse1/stack and mouse2/stack"):
+        divide(tmp_path / "all.csv", "stack,id,class\nstack.tif,1,a\n", *MICE)
+    with pytest.raises(FileError, match=r"mouse3/stack and mouse4/stack"):
+        divide(
+            tmp_path / "all.csv",
+            "stack,id,class\nmouse3/stack,1,a\nmouse4/stack,1,a\n",
+            NamedStack(MICE[0].path, "stack"),
+        )
+    twins = [NamedStack(Path(f"/data/K4.{suffix}"), f"K4.{suffix}") for suffix in ("tif", "lsm")]
+    assert divide(tmp_path / "all.csv", "stack,id,class\nK4.lsm,1,a\nx/K4.tif,1,b\n", *twins)[0] == ["b", "a"]
+    with pytest.raises(FileError, match=r"K4\.tif and K4\.lsm"):
+        divide(tmp_path / "all.csv", "stack,id,class\nK4,1,a\n", *twins)
+
+
+def test_a_file_of_another_folder_is_noted(tmp_path: Path) -> None:
+    rows, notes = divide(tmp_path / "t.csv", "stack,id,class\nmouse3/stack,1,a\n", NamedStack(MICE[0].path, "stack"))
+    assert rows == ["a"]
+    assert "rows of mouse3/stack are taken for /data/mouse1/stack.tif" in notes[0].replace("\\", "/")
+    assert divide(tmp_path / "t.csv", "stack,id,class\n./mouse1/stack.tif,1,a\n", MICE[0]) == (["a"], [])
+
+
+def test_the_table_of_another_stack_is_refused_where_its_rows_have_ids(tmp_path: Path) -> None:
+    text = "stack,id,class\n{0},1,a\n{0},2,b\n"
+    for name in ("K5", "K5.ome.tif", "K40", "K4_2.tif", "K5_mask.tif", "MAX_K5.tif"):
+        with pytest.raises(FileError, match=rf"{name}, and the stack is K4\.ome\.tif"):
+            divide(tmp_path / "t.csv", text.format(name), K4)
+    with pytest.raises(FileError, match=r"K4.tif, and the stack is K4 left.tif"):
+        divide(tmp_path / "t.csv", text.format("K4.tif"), NamedStack(Path("/data/K4 left.tif"), "K4 left"))
+    with pytest.raises(FileError, match=r"5, and the stack is 4.tif"):
+        divide(tmp_path / "t.csv", text.format("5"), NamedStack(Path("/data/4.tif"), "4"))
+    for name in ("K4", "k4.ome.tif", "K4.tif - Series 0", "K4_nuclei.tif"):  # the last is its mask
+        assert divide(tmp_path / "t.csv", text.format(name), K4) == (["ab"], [])
+    for name in ("MAX_K4.tif", "projection.ome.tif", "K4_mask.tif", "7"):
+        rows, notes = divide(tmp_path / "t.csv", text.format(name), K4)
+        assert (rows, len(notes)) == (["ab"], 1)
+        assert f"its rows are of {name}, which is taken for K4.ome.tif" in notes[0]
+
+
+def test_positions_in_another_image_are_noted(tmp_path: Path) -> None:
+    rows, notes = divide(tmp_path / "t.csv", "Image,x,y,class\nflat.tif,1,2,a\n", K4)
+    assert rows == ["a"]
+    assert "its rows are of flat.tif" in notes[0]
+
+
+def test_rows_of_no_stack_are_counted(tmp_path: Path) -> None:
+    text = "stack,id,class\nK4,1,a\nK4_nuclei.tif,2,b\nK5,1,c\nK6,1,d\nK7,1,e\n,3,f\n"
+    rows, notes = divide(tmp_path / "all.csv", text, K4, K5)
+    assert rows == ["ab", "c"]
+    assert notes == ["all.csv: 3 rows of 6 left out, of other stacks than those given: rows that name none, K6 and K7."]
+    with pytest.raises(FileError, match="none of which is one of the 2 stacks"):
+        divide(tmp_path / "all.csv", "stack,id,class\nK6,1,a\nK7,1,b\n", K4, K5)
+    assert divide(tmp_path / "all.csv", "ImageNumber,id,class\n2,1,a\n1,1,b\n", K4, K5) == (["b", "a"], [])
+    with pytest.raises(FileError, match="covers 2 images, 2 and 3"):  # so that they count other images
+        divide(tmp_path / "all.csv", "ImageNumber,id,class\n2,1,a\n3,1,b\n", K4, K5)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,37 @@ def test_stacks_of_one_name_are_told_apart_by_their_folders(stacks: Path) -> Non
     assert len(notes) == 1
 
 
+def test_one_table_tells_stacks_of_one_name_by_their_folders(stacks: Path) -> None:
+    lines = ["stack,id,class"]
+    for number, mouse in enumerate(("m1", "m2")):
+        (stacks / mouse).mkdir()
+        write_stack(stacks / mouse, "stack", seed=number + 9)
+        for line in Path(mouse, "stack.csv").read_text().splitlines()[1:]:
+            nucleus_id, name = line.split(",")
+            lines.append(f"{mouse}/stack.ome.tif,{nucleus_id},{name and mouse + name}")
+    Path("all.csv").write_text("\n".join(lines))
+    two = ["m1/stack.ome.tif", "m2/stack.ome.tif"]
+    nephros.prepare(two, "cells.npz", mask="{stem}_mask.tif", classes="all.csv")
+    with np.load("cells.npz") as arrays:
+        rows = list(zip(arrays["stack"].tolist(), arrays["ids"].tolist(), arrays["labels"].tolist(), strict=True))
+    expected = [(stack, i, "" if i % 5 == 0 else stack[:2] + ("ring", "disc")[i % 2]) for stack, i, _ in rows]
+    assert rows == expected
+    Path("all.csv").write_text("\n".join(lines).replace("m1/", "").replace("m2/", ""))
+    with pytest.raises(FileError, match="m1/stack and m2/stack"):
+        nephros.prepare(two, "other.npz", mask="{stem}_mask.tif", classes="all.csv")
+
+
+def test_the_table_of_another_stack_is_refused(stacks: Path) -> None:
+    table = Path("P1_K2.csv")
+    table.write_text("\n".join(f"{line},P1_K2" for line in table.read_text().splitlines()).replace("P1_K2", "stack", 1))
+    before = sorted(stacks.rglob("*"))
+    with pytest.raises(FileError, match=r"P1_K2, and the stack is P1_K1\.ome\.tif"):
+        nephros.prepare("P1_K1.ome.tif", "cells.npz", mask="P1_K1_mask.tif", classes=table)
+    assert sorted(stacks.rglob("*")) == before
+    result = nephros.prepare(paths(NAMES[1:2]), "cells.npz", mask="P1_K2_mask.tif", classes=table)
+    assert result.notes == ()
+
+
 def test_differences_between_stacks_and_lonely_classes_are_in_the_notes(stacks: Path) -> None:
     write_stack(stacks, "other", 7, PhysicalSizeX=0.45)
     stack = tifffile.imread("P1_K2.ome.tif")
