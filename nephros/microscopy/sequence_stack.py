@@ -26,7 +26,7 @@ from nephros.microscopy.sequence import find_sequence, image_names, slice_naming
 from nephros.microscopy.stack import Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import require_stacks_extra, translate_read_errors
 from nephros.microscopy.tiff_stack import photometric_notes
-from nephros.microscopy.tiff_voxel_size import voxel_size_of_tiff
+from nephros.microscopy.tiff_voxel_size import implausible_size_of_tiff, voxel_size_of_tiff
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.microscopy.zarr_digest import zarr_digest
 from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
@@ -99,9 +99,12 @@ def _stack_of_files(path: Path, files: Sequence[Path], options: StackOptions, is
                 )
             yield values
 
-    notes, voxel_size = _read_facts(files[0], is_mask)
+    notes, voxel_size, implausible_size = _read_facts(files[0], is_mask)
     shape = (len(files), first.shape[0], first.shape[1])
-    return Stack(path, shape, first.dtype, plane or 0, n_channels, voxel_size, slices, notes=tuple(notes))
+    return Stack(
+        path, shape, first.dtype, plane or 0, n_channels, voxel_size, slices, notes=tuple(notes),
+        implausible_size=implausible_size,
+    )  # fmt: skip
 
 
 def _size_text(values: NDArray[Any]) -> str:
@@ -166,25 +169,28 @@ def _read_slice(path: Path, plane: int | None) -> NDArray[Any]:
     return np.ascontiguousarray(pixels[..., plane if n_planes > 1 and plane is not None else 0])
 
 
-def _read_facts(path: Path, is_mask: bool) -> tuple[list[str], VoxelSize | None]:
-    """Return a sentence where a display would show other values than those stored, and the voxel size that a file states."""
+def _read_facts(path: Path, is_mask: bool) -> tuple[list[str], VoxelSize | None, str]:
+    """Return a sentence where a display would show other values than those stored, the voxel size that a file states, and what
+    it states of it that can't be used.
+    """
     if not _is_tiff(path):
-        return [], None
+        return [], None, ""
     read = (
         facts_in_worker(str(path), is_mask)
         if is_plain_tiff(path)
         else run_isolated(path, facts_in_worker, str(path), is_mask)
     )
-    ((notes, voxel_size),) = read
-    return list(notes), cast(VoxelSize, tuple(voxel_size)) if voxel_size else None
+    ((notes, voxel_size, implausible_size),) = read
+    return list(notes), cast(VoxelSize, tuple(voxel_size)) if voxel_size else None, implausible_size
 
 
-def facts_in_worker(path: str, is_mask: bool) -> Iterator[tuple[list[str], VoxelSize | None]]:
-    """Yield the notes on a TIFF file and its voxel size."""
+def facts_in_worker(path: str, is_mask: bool) -> Iterator[tuple[list[str], VoxelSize | None, str]]:
+    """Yield the notes on a TIFF file, its voxel size, and what it states of it that can't be used."""
     import tifffile
 
     with translate_read_errors(Path(path)), tifffile.TiffFile(path, _multifile=False) as file:
-        yield [] if is_mask else photometric_notes(Path(path), file.pages.first), voxel_size_of_tiff(file)
+        notes, voxel_size = [] if is_mask else photometric_notes(Path(path), file.pages.first), voxel_size_of_tiff(file)
+        yield notes, voxel_size, "" if voxel_size else implausible_size_of_tiff(file)
 
 
 def stack_digest(path: StackLocation) -> str:

@@ -21,8 +21,14 @@ from nephros.microscopy.pyramid import choose_level, level_voxel_size
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_levels import level_series
 from nephros.microscopy.tiff_series import check_all_planes, open_series
-from nephros.microscopy.tiff_voxel_size import implausible_size_of_tiff, pixel_size_of_tiff, voxel_size_of_tiff
-from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelSize
+from nephros.microscopy.tiff_voxel_size import (
+    format_pixel_size,
+    implausible_size_of_tiff,
+    leaves_out_step,
+    pixel_size_of_tiff,
+    voxel_size_of_tiff,
+)
+from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelSize, format_voxel_size
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -111,11 +117,16 @@ def _shape(axes: str, series: TiffPageSeries) -> tuple[int, int, int]:
 
 
 def _voxel_size(path: Path, file: TiffFile, n_slices: int) -> tuple[VoxelSize | None, list[str]]:
-    """Return the voxel size of an image, and a note where its file states only the size of a pixel."""
+    """Return the voxel size of an image, and a note where its file states no step along z."""
     voxel_size = voxel_size_of_tiff(file)
     if voxel_size is None and (pixel_size := pixel_size_of_tiff(file)):
         voxel_size = (TRAINING_VOXEL_SIZE[0], *pixel_size) if n_slices == 1 else None
         return voxel_size, [_pixel_size_note(path, pixel_size, n_slices)]
+    if voxel_size is not None and n_slices > 1 and leaves_out_step(file):
+        return voxel_size, [
+            f"{path.name} states no step along z, and ImageJ leaves it out where it is 1: its voxels are taken for "
+            f"{format_voxel_size(voxel_size)} (z, y, x); if the step is another, set `voxel_size`."
+        ]
     return voxel_size, []
 
 
@@ -184,11 +195,10 @@ def _channel_names(file: TiffFile, image: int, n_channels: int) -> list[str]:
 
 def _pixel_size_note(path: Path, pixel_size: tuple[float, float], n_slices: int) -> str:
     """Return what a file states of its voxels and what it doesn't."""
-    sides = " x ".join(f"{side:.4g}" for side in pixel_size)
     thickness = (
         f"; its one slice counts as {TRAINING_VOXEL_SIZE[0]:g} thick" if n_slices == 1 else ", but no step along z"
     )
-    return f"{path.name} states pixels of {sides} micrometers (y, x){thickness}."
+    return f"{path.name} states {format_pixel_size(pixel_size)}{thickness}."
 
 
 def photometric_notes(path: Path, page: TiffPage) -> list[str]:

@@ -35,17 +35,23 @@ _ERRORS = (
 
 def voxel_size_of_tiff(file: TiffFile) -> VoxelSize | None:
     """Return the voxel size that a file states, or None where a side is missing or implausible."""
-    return next((sides for sides in _stated_sides(file) if all(map(is_plausible_side, sides))), None)
+    return next((sides for _, sides in _stated_sides(file) if all(map(is_plausible_side, sides))), None)
+
+
+def leaves_out_step(file: TiffFile) -> bool:
+    """Return whether the voxel size of a file has a step along z that is not in it: ImageJ leaves out a step of 1."""
+    readers = (read for read, sides in _stated_sides(file) if all(map(is_plausible_side, sides)))
+    return next(readers, None) is _read_imagej and "spacing" not in (file.imagej_metadata or {})
 
 
 def pixel_size_of_tiff(file: TiffFile) -> tuple[float, float] | None:
     """Return the height and width of a pixel in micrometers, where a file states these but no step along z; else None."""
-    sides = next(_stated_sides(file), None)
+    sides = next((sides for _, sides in _stated_sides(file)), None)
     return sides[1:] if sides and math.isnan(sides[0]) and all(map(is_plausible_side, sides[1:])) else None
 
 
 def implausible_size_of_tiff(file: TiffFile) -> str:
-    """Return what a file states of its voxels if that can't be used, and why; empty if it states nothing."""
+    """Return what a file states of its voxels if that can't be used or is not all, and why; empty if it states nothing."""
     for read in _readers():
         try:
             sides = read(file)
@@ -56,16 +62,22 @@ def implausible_size_of_tiff(file: TiffFile) -> str:
         if sides and all(map(math.isfinite, sides)) and not all(is_plausible_side(abs(side)) for side in sides):
             text = " x ".join(f"{side:.4g}" for side in sides)
             return f"voxels of {text} micrometers (z, y, x), {NOT_PLAUSIBLE}"
-    return ""
+    pixel_size = pixel_size_of_tiff(file)
+    return f"{format_pixel_size(pixel_size)}, but no step along z" if pixel_size else ""
 
 
-def _stated_sides(file: TiffFile) -> Iterator[VoxelSize]:
-    """Yield what the metadata of each kind state of z, y and x, in micrometers; a step along z that they don't state as NaN."""
+def format_pixel_size(pixel_size: tuple[float, float]) -> str:
+    """Return such as ``pixels of 0.5 x 0.5 micrometers (y, x)``."""
+    return f"pixels of {pixel_size[0]:.4g} x {pixel_size[1]:.4g} micrometers (y, x)"
+
+
+def _stated_sides(file: TiffFile) -> Iterator[tuple[_Reader, VoxelSize]]:
+    """Yield what the metadata of each kind state of z, y and x, in micrometers; a step along z that is unknown as NaN."""
     for read in _readers():
         try:
             if sides := read(file):
                 # A stage that moves downwards has negative steps.
-                yield abs(sides[0]), abs(sides[1]), abs(sides[2])
+                yield read, (abs(sides[0]), abs(sides[1]), abs(sides[2]))
         except _ERRORS:
             continue
 
@@ -120,11 +132,13 @@ def _read_imagej(file: TiffFile) -> VoxelSize | None:
     imagej = file.imagej_metadata
     if not imagej:
         return None
-    # ImageJ leaves out the step where it is 1, and the units of y and z where they are that of x.
+    # ImageJ leaves out the units of y and z where they are that of x, and the step where it is 1 or there is a single image,
+    # such as a slice that is saved by itself.
+    step = float(imagej.get("spacing", 1.0 if int(imagej.get("images", 1)) > 1 else math.nan))
     unit = str(imagej["unit"])
     z_unit, y_unit = (micrometers_per_unit(str(imagej.get(f"{axis}unit") or unit)) for axis in "zy")
     y, x = _pixel_sides(file)
-    return z_unit * float(imagej.get("spacing", 1.0)), y_unit * y, micrometers_per_unit(unit) * x
+    return z_unit * step, y_unit * y, micrometers_per_unit(unit) * x
 
 
 def _pixel_sides(file: TiffFile) -> tuple[float, float]:

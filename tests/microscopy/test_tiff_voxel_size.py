@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 import nephros
+from nephros.errors import FileError
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.microscopy.tiff_voxel_size import micrometers_per_unit, voxel_size_of_tiff
@@ -186,3 +187,31 @@ def test_pixels_without_a_step_along_z_are_noted(tmp_path: Path) -> None:
     single = open_stack(tmp_path / "b.ome.tif")
     assert single.voxel_size == pytest.approx((1.0, 0.5, 0.4))
     assert "one slice" in single.notes[-1]
+
+
+def test_a_step_that_imagej_left_out_is_noted(tmp_path: Path) -> None:
+    assert _imagej(tmp_path / "a.tif", unit="um") == pytest.approx((1, 0.25, 0.5), rel=1e-4)
+    assert "no step along z" in open_stack(tmp_path / "a.tif").notes[-1]
+    assert "1 x 0.25 x 0.5 micrometers" in open_stack(tmp_path / "a.tif").notes[-1]
+    _imagej(tmp_path / "b.tif", unit="um", spacing=1)
+    assert not open_stack(tmp_path / "b.tif").notes
+    tifffile.imwrite(tmp_path / "c.tif", VOLUME[0], imagej=True, resolution=(2, 4), metadata={"unit": "um"})
+    single = open_stack(tmp_path / "c.tif")
+    assert single.voxel_size == pytest.approx((1, 0.25, 0.5), rel=1e-4)
+    assert "one slice" in single.notes[-1]
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_slices_that_imagej_saved_one_by_one_have_no_step(is_plain: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    for z, pixels in enumerate(VOLUME):  # as ImageJ saves an image sequence: without images, slices and spacing
+        description = "ImageJ=1.54f\nunit=\\u00B5m\nmin=0.0\nmax=4000.0\n"
+        tifffile.imwrite(
+            folder / f"z{z}.tif", pixels, resolution=(2, 4), description=description, metadata=None,
+            compression=None if is_plain else "zlib",
+        )  # fmt: skip
+    stack = open_stack(folder)
+    assert stack.voxel_size is None
+    with pytest.raises(FileError, match=r"pixels of 0\.25 x 0\.5 micrometers .* no step along z; give `voxel_size`"):
+        nephros.prepare(folder, tmp_path / "cells.npz")
