@@ -52,6 +52,13 @@ AUTOKERAS, BEST_AT_28_PIXELS = 0.703, 0.734
 
 GOALS = {
     "nephros-fast": Goal("nephros-fast", ("--epochs", "6", "--optimizer.lr", "0.02"), AUTOKERAS, 5.0),
+    "nephros-fast-taught": Goal(
+        "nephros-fast",
+        ("--epochs", "3", "--optimizer.lr", "0.02", "--tta_views", "1"),
+        AUTOKERAS,
+        5.0,
+        "nephros-distilled",
+    ),
     "nephros": Goal("nephros", (), BEST_AT_28_PIXELS, 45.0),
     "nephros-taught": Goal(
         "nephros-distilled", ("--epochs", "8", "--tta_views", "1"), BEST_AT_28_PIXELS, 45.0, "nephros-distilled"

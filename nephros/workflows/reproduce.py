@@ -10,7 +10,7 @@ from pathlib import Path
 from nephros import device as devices
 from nephros.data.dataset import Dataset
 from nephros.data.load import data_request, is_builtin, load_dataset
-from nephros.errors import DivergedError, IncompatibleError, LockedError, UnknownName
+from nephros.errors import DivergedError, IncompatibleError, InvalidArgument, LockedError, UnknownName
 from nephros.experiments.plans import PlanRow, baselines_plan, labels_plan, nephros_plan, select_by_key
 from nephros.experiments.results import load_seed_results
 from nephros.recipe_io import get_recipe
@@ -224,6 +224,10 @@ class _PlanRunner:
             train(row.with_seed(seed), self.data, out=root, device=self.device, **options)
         except LockedError:
             logger.info("%s, seed %d: left to the process that is training it", row.label, seed)
+        except InvalidArgument as error:
+            if error.parameter != "out" or not RunFolder.exists(root):
+                raise
+            logger.info("%s, seed %d: left to the process that began it meanwhile", row.label, seed)
         except DivergedError as error:
             logger.warning("%s, seed %d: %s", row.label, seed, error)
             folder = RunFolder.open(root)

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,22 @@ def test_baselines_are_trained_once_and_listed_with_published_results(npz: Path,
 
 
 @pytest.mark.slow
+def test_a_run_that_another_process_begins_meanwhile_is_left_to_it(
+    npz: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "nephros.workflows.reproduce")
+    train = reproduce_workflow.train
+
+    def train_second(recipe: Recipe, data: object, *, out: Path, **options: Any) -> object:
+        if recipe.seed == 1:
+            nephros.train(dataclasses.replace(recipe, epochs=1), npz, out=out)
+        return train(recipe, npz, out=out, **options)
+
+    monkeypatch.setattr(reproduce_workflow, "train", train_second)
+    nephros.reproduce("baselines", str(npz), only=["course-4"], runs=tmp_path / "runs", out=tmp_path / "out", epochs=1)
+    assert "course-4, seed 1: left to the process that began it meanwhile" in caplog.messages
+
+
 def test_an_interrupted_run_continues(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object, **_more: object) -> None:
         raise KeyboardInterrupt
