@@ -54,10 +54,10 @@ GOALS = {
     "nephros-fast": Goal("nephros-fast", ("--epochs", "6", "--optimizer.lr", "0.02"), AUTOKERAS, 5.0),
     "nephros-fast-taught": Goal(
         "nephros-fast",
-        ("--epochs", "3", "--optimizer.lr", "0.02", "--tta_views", "1"),
+        ("--epochs", "4", "--optimizer.lr", "0.02", "--tta_views", "1"),
         AUTOKERAS,
         5.0,
-        "nephros-distilled",
+        "nephros-fast",  # it answers in a quarter of the default model's time
     ),
     "nephros": Goal("nephros", (), BEST_AT_28_PIXELS, 45.0),
     "nephros-taught": Goal(

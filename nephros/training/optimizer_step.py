@@ -15,7 +15,7 @@ from nephros.training.ema import WeightEMA
 from nephros.training.losses import distillation_loss, sharded_loss
 from nephros.training.muon import Muon
 from nephros.training.optimizers import all_reduce_gradients, build_optimizer
-from nephros.training.replicas import ReplicaGroup, can_have_replicas
+from nephros.training.replicas import ReplicaGroup, usable_replicas
 from nephros.training.step_graphs import CudaRecorder, StepGraphs
 
 
@@ -32,7 +32,7 @@ class OptimizerStep:
         replicas: int = 1,
     ) -> None:
         """Build the optimizer and the averaged weights of `model`, which is on the device already."""
-        assert replicas == 1 or can_have_replicas(device, context.world_size)
+        assert replicas == usable_replicas(replicas, device, context.world_size)
         self.recipe, self.model, self.loss_fn, self.device, self.context = recipe, model, loss_fn, device, context
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if recipe.compile else model
         self.optimizer = build_optimizer(recipe.optimizer, model)

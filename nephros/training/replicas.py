@@ -28,9 +28,9 @@ PartLoss = Callable[[nn.Module, slice], tuple[Tensor, Tensor]]
 """Adds the gradients of a part of the batch to those of the module; returns its part of the loss, and its correct predictions."""
 
 
-def can_have_replicas(device: torch.device, world_size: int) -> bool:
-    """Return whether a step can be divided among the cores of this process: on a CPU, and not among several processes already."""
-    return device.type == "cpu" and world_size == 1
+def usable_replicas(replicas: int, device: torch.device, world_size: int) -> int:
+    """Return how many of a run's replicas it has here: one on a GPU, and where several processes divide the batches already."""
+    return replicas if device.type == "cpu" and world_size == 1 else 1
 
 
 def count_replicas(recipe: Recipe, n_images: int, multiply_adds: int, device: torch.device, world_size: int = 1) -> int:
@@ -39,12 +39,12 @@ def count_replicas(recipe: Recipe, n_images: int, multiply_adds: int, device: to
     `multiply_adds` are those of one image forward, `n_images` those of the train split. A GPU, several processes, a compiled
     network and fp16 have one replica.
     """
-    if not can_have_replicas(device, world_size) or recipe.is_classical or recipe.compile or recipe.amp == "fp16":
+    if recipe.is_classical or recipe.compile or recipe.amp == "fp16":
         return 1
     batch_size = min(recipe.batch_size, recipe.passes_per_epoch * n_images)
     if batch_size * multiply_adds < MIN_MULTIPLY_ADDS:
         return 1
-    return max(1, min(torch.get_num_threads(), batch_size // MIN_IMAGES))
+    return usable_replicas(max(1, min(torch.get_num_threads(), batch_size // MIN_IMAGES)), device, world_size)
 
 
 class ReplicaGroup:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from nephros.exporters.pretrained import open_pretrained
 from nephros.models.classifier import PretrainedModel
 from nephros.runs import InitRecord, RunFolder
 from nephros.training.callbacks import Callback, check_callbacks
-from nephros.training.replicas import can_have_replicas
+from nephros.training.replicas import usable_replicas
 from nephros.training.run_info import describe_devices
 from nephros.training.trackers import check_tracker
 from nephros.training.warm_start import start_from
@@ -83,8 +82,6 @@ def resume(
                 "data", data, f"the Dataset that {folder.root} was trained on, since it was not loaded by name or path"
             )
         dataset = limit_training_images(recipe, reopen_dataset(info.data_request, info.data, folder.root, data))
-        if not can_have_replicas(torch_device, context.world_size):
-            info = dataclasses.replace(info, replicas=1)
         if info.finetuning is not None:  # its weights were fitted before there was a run
             finish_finetuned_run(folder, info, load_run_model(folder), dataset, torch_device)
             return end_run(folder, (), data)
@@ -92,7 +89,8 @@ def resume(
         if model is not None and info.init is not None and not folder.file("checkpoint.pt").exists():
             pretrained = _reopen_pretrained(folder, info.init)
             start_from(model, pretrained, recipe, dataset)
-        current_device = describe_devices(torch_device, context, recipe.amp, info.replicas)
+        replicas = usable_replicas(info.replicas, torch_device, context.world_size)
+        current_device = describe_devices(torch_device, context, recipe.amp, replicas)
         if current_device != info.device:
             logger.warning(
                 "the run started on %s and continues on %s, so weights may differ in the last bits",

@@ -28,6 +28,7 @@ from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.classical.grid_search import check_classical
 from nephros.training.distillation import cached_soft_targets
 from nephros.training.model_init import check_batch_sharding, init_model, input_spec
+from nephros.training.replicas import usable_replicas
 from nephros.training.run_info import default_run_dir, describe_model
 from nephros.training.runner import TrainingResult, train_classical, train_network
 from nephros.training.trackers import TRACKERS
@@ -105,8 +106,9 @@ def run_training(
         if recipe.distillation_weight:
             n_classes = dataset.n_classes
             soft_targets = cached_soft_targets(folder, info, recipe, batches["train"], n_classes, open_teacher)
+        replicas = usable_replicas(info.replicas, device, context.world_size)
         result = train_network(
-            folder, recipe, model, batches, dataset, soft_targets, context, info.freeze, callbacks, info.replicas
+            folder, recipe, model, batches, dataset, soft_targets, context, info.freeze, callbacks, replicas
         )
     info = _with_result(info, result, dataset, is_classical=model is None)
     if context.is_main_process:

@@ -22,7 +22,7 @@ from nephros.training import checkpoint
 from nephros.training.model_init import init_model, input_spec
 from nephros.training.optimizer_step import OptimizerStep
 from nephros.training.progress import NullCallback
-from nephros.training.replicas import MIN_IMAGES, can_have_replicas, count_replicas
+from nephros.training.replicas import MIN_IMAGES, count_replicas, usable_replicas
 from nephros.training.trainer import Trainer
 from tests.conftest import squares_dataset
 
@@ -157,9 +157,9 @@ def test_an_error_in_one_part_reaches_the_caller() -> None:
 
 
 def test_a_gpu_and_several_processes_have_no_replicas() -> None:
-    assert can_have_replicas(CPU, 1)
-    assert not can_have_replicas(CPU, 2)
-    assert not can_have_replicas(torch.device("cuda"), 1)
+    assert usable_replicas(2, CPU, 1) == 2
+    assert usable_replicas(2, CPU, 2) == 1
+    assert usable_replicas(2, torch.device("cuda"), 1) == 1
     model = init_model(COURSE, _dataset().train, input_spec(_dataset()))
     with pytest.raises(AssertionError):
         OptimizerStep(COURSE, model, torch.nn.CrossEntropyLoss(), CPU, DistributedContext(0, 2), replicas=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -17,7 +18,9 @@ import pytest
 from nephros.cli import main
 from nephros.errors import InvalidArgument
 from nephros.presets import RECIPES
-from nephros.training.history import read_history
+from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
+from nephros.training.callbacks import Callback
+from nephros.training.history import EpochMetrics, read_history
 from nephros.workflows.train import train
 from tests.conftest import squares_dataset, write_npz
 from tests.torchrun import TIMEOUT_S, error_lines, find_rank_pid, run_torchrun, start_torchrun, wait_for_exit
@@ -120,6 +123,28 @@ def test_torchrun_with_one_process_gives_the_bits_of_a_plain_run_and_two_process
     assert stderr.count("warning: the run started on CPU, 1 thread and continues on 2 processes") == 1
     assert json.loads((single / "run.json").read_text())["status"] == "complete"
     assert (plain / "weights.safetensors").read_bytes() == (single / "weights.safetensors").read_bytes()
+
+
+class _StopAfterFirstEpoch(Callback):
+    def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_two_processes_resume_a_run_of_two_replicas(data: Path, tmp_path: Path) -> None:
+    """They divide a batch alike, so that the second epoch has the same loss."""
+    model = ModelConfig(network="course", base_channels=8, depth=2, hidden=(16,))  # without statistics of batches
+    recipe = Recipe(model=model, optimizer=OptimizerConfig(lr=0.1, momentum=0.9), epochs=2, batch_size=400)
+    losses = []
+    for name, callbacks in (("whole", []), ("stopped", [_StopAfterFirstEpoch()])):
+        with contextlib.suppress(KeyboardInterrupt):
+            train(recipe, data, out=tmp_path / name, threads=2, callbacks=callbacks)
+        if callbacks:
+            status, _, stderr = run_torchrun(2, "nephros", "train", "--resume", str(tmp_path / name))
+            assert status == 0, stderr
+        assert json.loads((tmp_path / name / "run.json").read_text())["replicas"] == 2
+        losses.append([row.train_loss for row in read_history(tmp_path / name / "history.csv")])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 @pytest.mark.slow
