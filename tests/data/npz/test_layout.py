@@ -213,7 +213,7 @@ def test_arrays_of_truth_values_give_the_splits(tmp_path: Path) -> None:
     cases: dict[str, tuple[dict[str, Any], list[int]]] = {
         "is_train": ({"is_train": order < 40}, [0, 0, 2]),
         "is_valid": ({"is_valid": (order >= 40).astype(np.uint8)}, [0, 0, 1]),
-        "both": ({"is_val": order % 3 == 1, "is_test": order % 3 == 2}, [0, 1, 2]),
+        "both": ({"is_val": order // 3 % 3 == 1, "is_test": order // 3 % 3 == 2}, [0, 1, 2]),
     }
     for flags, splits in cases.values():
         dataset = open_npz(write(tmp_path / "a.npz", images=IMAGES, labels=LABELS, **flags))
