@@ -92,7 +92,9 @@ def _gpu_row(name: str, zoo: dict[str, dict[str, str]]) -> dict[str, str]:
     info, history = folder.info(), read_history(folder.file("history.csv"))
     bundled = [model for model in zoo if bundled_card(model)["network"]["weights_sha256"] == info.weights_sha256]
     tests = zoo[bundled[0]] if bundled else _earlier_test(folder)
-    val_tta = format_number(Metrics.from_run(folder, "val").accuracy) if info.tta_views > 1 else tests.get("val_tta", "")
+    val_tta = (
+        format_number(Metrics.from_run(folder, "val").accuracy) if info.tta_views > 1 else tests.get("val_tta", "")
+    )
     return _row(
         network=f"{name} (bundled as {bundled[0]})" if bundled else name,
         val_accuracy=format_number(history[-1].val_accuracy),

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from nephros.annotation.cell_files import position_texts
 from nephros.annotation.project import Project
 from nephros.data.images.input_conversion import CONVERSION_ARRAY
+from nephros.data.npz.image_names import NAMES_ARRAY, nucleus_name
 from nephros.errors import FileError, IncompleteError, UnknownName
-from nephros.escaping import escape_for_csv
+from nephros.escaping import escape_for_csv, escape_surrogates
 from nephros.files import atomic_write
 
 LabelFormat = Literal["csv", "geojson", "npz"]
@@ -73,8 +74,9 @@ def export_labels(
 def write_training_data(project: Project, out: str | Path) -> None:
     """Write images, labels and groups of all cells to an npz file for `nephros.finetune`.
 
-    Its ``labels`` are names, empty for cells without a label, which self-training uses; ``stack`` is in it where cells are of
-    several stacks, so that a stack's cells stay together in the cross-validation.
+    Its ``labels`` are names, empty for cells without a label, which self-training uses; ``names`` say which cell an image is, in
+    the run's report; ``stack`` is in it where cells are of several stacks, so that a stack's cells stay together in the
+    cross-validation.
 
     Raises:
         IncompleteError: fewer than two classes have a label, or one has fewer than MIN_LABELS_PER_CLASS.
@@ -96,12 +98,30 @@ def write_training_data(project: Project, out: str | Path) -> None:
         "images": project.images(),
         "labels": np.array([names.get(label, "") for label in labels.tolist()]),
         "class_names": np.array(list(names.values())),
+        NAMES_ARRAY: np.array(_cell_names(project)),
         CONVERSION_ARRAY: np.array(json.dumps(project.info.conversion.to_dict())),
     }
     if len(stack_names := _stack_names(project)) > 1:
         arrays["stack"] = np.array([stack_names.get(file, "") for file in project.table.files])
     with _opened(out) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _cell_names(project: Project) -> list[str]:
+    """Return the name of each cell: the stack and the id of a nucleus, else the file and, where it has several cells, which."""
+    table, stack_names = project.table, _stack_names(project)
+    file_names, n_cells = shortest_paths(table.files), Counter(table.files)
+    cell_names = []
+    for file, index, split in zip(table.files, table.indices.tolist(), table.splits, strict=True):
+        if file in stack_names:
+            cell_names.append(nucleus_name(stack_names[file], index))
+        elif n_cells[file] == 1:
+            cell_names.append(file_names[file])
+        else:
+            cell_names.append(
+                f"{file_names[file]}, {split} image {index}" if split else f"{file_names[file]}, image {index}"
+            )
+    return list(map(escape_surrogates, cell_names))
 
 
 def _labels(project: Project, annotator: str | None) -> NDArray[np.int16]:

@@ -82,9 +82,10 @@ def subset_train(dataset: Dataset, n: int, seed: int) -> Dataset:
         InvalidArgument: `n` is below the number of classes or above the number of training images.
     """
     full_train_images = dataset.provenance.full_train_images or len(dataset.train)
+    train = replace(dataset.train, names=_names(dataset.train, "train"))
     return replace(
         dataset,
-        train=stratified_subset(dataset.train, n, seed),
+        train=stratified_subset(train, n, seed),
         provenance=replace(
             dataset.provenance,
             detail=_add_note(dataset, f"train subset of {n}, class-stratified, seed {seed}"),
@@ -108,7 +109,8 @@ def tuning_subset(dataset: Dataset, n: int, seed: int) -> Dataset:
             f"at least {4 * n_classes}",
             hint="A quarter of it is for validation, which needs an image of each class.",
         )
-    return replace(subset_train(dataset, n, seed), val=stratified_subset(dataset.val, n_val, seed))
+    val = replace(dataset.val, names=_names(dataset.val, "val"))
+    return replace(subset_train(dataset, n, seed), val=stratified_subset(val, n_val, seed))
 
 
 def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Dataset:
@@ -178,13 +180,12 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
 
 
 def _join_train_val(dataset: Dataset) -> Split:
-    """Return train and validation as one split, with the groups and names that both of them have."""
+    """Return train and validation as one split, with their names and the groups that both of them have."""
     train, val = dataset.train, dataset.val
-    groups = names = None
+    groups = None
     if dataset.provenance.n_groups is not None and train.groups is not None and val.groups is not None:
         groups = np.concatenate([train.groups, val.groups])
-    if train.names is not None and val.names is not None:
-        names = np.concatenate([train.names, val.names])
+    names = np.concatenate([_names(train, "train"), _names(val, "val")])
     images, labels = np.concatenate([train.images, val.images]), np.concatenate([train.labels, val.labels])
     return Split(images, labels, groups, names)
 
@@ -223,3 +224,10 @@ def _straddling_warnings(splits: Sequence[Split]) -> tuple[str, ...]:
 def _add_note(dataset: Dataset, note: str) -> str:
     """Return the data set's provenance detail with a note at its end."""
     return "; ".join(part for part in (dataset.provenance.detail, note) if part)
+
+
+def _names(split: Split, name: str) -> NDArray[np.str_]:
+    """Return the name of each image; of one without a name its place, such as ``val_images[12]``, which a part has not."""
+    if split.names is not None:
+        return split.names
+    return np.array([f"{name}_images[{place}]" for place in range(len(split))], dtype=np.str_)

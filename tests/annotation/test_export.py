@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nephros.annotation.export import LABEL_COLUMNS, export_labels, shortest_paths, write_training_data
 from nephros.annotation.project import Project
@@ -81,6 +82,20 @@ def test_training_data_keep_the_cells_without_a_label(project: Project, tmp_path
     assert dataset.unlabeled is not None
     assert np.array_equal(dataset.unlabeled, project.images([0, *range(24, 30)]))
     assert dataset.input_conversion == project.info.conversion
+    for _, split in dataset.splits():
+        assert split.names is not None
+        cells = [int(str(name).removeprefix("a.npz, image ")) for name in split.names]
+        assert np.array_equal(split.images, project.images(cells))
+
+
+def test_training_data_name_the_files_of_single_cells(project: Project, tmp_path: Path) -> None:
+    images, _ = square_images(3, 3, 1)
+    Image.fromarray(images[0]).save(tmp_path / "b.png")
+    np.savez(tmp_path / "c.npz", train_images=images[1:2], test_images=images[2:])
+    project.add_cells([tmp_path / "b.png", tmp_path / "c.npz"])
+    write_training_data(project, tmp_path / "data.npz")
+    with np.load(tmp_path / "data.npz") as file:
+        assert file["names"][30:].tolist() == ["b.png", "c.npz, train image 0", "c.npz, test image 0"]
 
 
 def test_what_cannot_be_exported(project: Project, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from scipy import ndimage
 from nephros.annotation.export import export_labels, write_training_data
 from nephros.annotation.project import Project
 from nephros.annotation.stack_copies import read_window
+from nephros.data.load import load_dataset
 from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName
 from nephros.microscopy import segmenters
 from nephros.microscopy.class_table import read_class_table
@@ -197,6 +198,16 @@ def test_training_data_keep_stacks_together(project: Project, tmp_path: Path) ->
     write_training_data(project, tmp_path / "data.npz")
     with np.load(tmp_path / "data.npz") as file:
         assert set(file["stack"].tolist()) == {"K4", "K5"}
+    dataset = load_dataset(tmp_path / "data.npz")
+    cell_of_name = {}
+    for cell in range(project.n_cells):
+        location = project.location(cell)
+        assert location is not None
+        cell_of_name[f"{location.stack}, nucleus {location.id}"] = cell
+    for _, split in dataset.splits():
+        assert split.names is not None
+        cells = [cell_of_name[str(name)] for name in split.names]
+        assert np.array_equal(split.images, project.images(cells))
 
 
 @pytest.mark.parametrize("name", ["intensity.ome.tif", "mask.ome.tif"])

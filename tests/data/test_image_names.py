@@ -13,6 +13,7 @@ from PIL import Image
 import nephros
 from nephros.data.dataset import Dataset
 from nephros.data.images.input_conversion import CONVERSION_ARRAY
+from nephros.data.subset import tuning_subset
 from tests.conftest import square_images, squares_dataset, write_npz
 
 
@@ -79,7 +80,51 @@ def test_nuclei_have_the_names_of_their_stacks(tmp_path: Path) -> None:
         _check(nephros.load_dataset(tmp_path / "odd.npz", groups="none"), {f"images[{i}]": i for i in range(48)})
 
 
+def test_images_have_the_names_of_an_array(tmp_path: Path) -> None:
+    images, labels = _numbered()
+    names = np.array([f"cell {i}" for i in range(48)])
+    arrays: dict[str, Any] = {"images": images, "labels": labels, "names": names}
+    np.savez(tmp_path / "other.npz", **arrays)
+    _check(nephros.load_dataset(tmp_path / "other.npz"), {f"images[{i}]": i for i in range(48)})
+    arrays[CONVERSION_ARRAY] = np.array(json.dumps(Dataset.from_arrays(images, labels).input_conversion.to_dict()))
+    np.savez(tmp_path / "cells.npz", **arrays)
+    _check(nephros.load_dataset(tmp_path / "cells.npz"), {f"cell {i}": i for i in range(48)})
+    for damaged in (names[:-1], names[:, None], np.arange(48)):
+        np.savez(tmp_path / "odd.npz", **{**arrays, "names": damaged})
+        _check(nephros.load_dataset(tmp_path / "odd.npz"), {f"images[{i}]": i for i in range(48)})
+
+
 def test_a_split_that_is_a_whole_array_needs_no_names(tmp_path: Path) -> None:
     dataset = nephros.load_dataset(write_npz(tmp_path / "squares.npz", squares_dataset(n=24)))
     assert all(split.names is None for _, split in dataset.splits())
     assert dataset.train[[1, 2]].names is None
+
+
+def test_images_that_are_drawn_again_are_named_by_their_array(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "squares.npz", squares_dataset(n=48))
+    whole = nephros.load_dataset(path)
+    image_of_name = {
+        f"{split_name}_images[{i}]": image.tobytes()
+        for split_name, split in whole.splits()
+        for i, image in enumerate(split.images)
+    }
+    for data in (
+        nephros.load_dataset(path, resplit=(30, 9)),
+        nephros.load_dataset(path, subset=20),
+        tuning_subset(whole, 20, 0),
+    ):
+        for _, split in data.splits():
+            if split.names is not None:
+                assert [image_of_name[str(name)] for name in split.names] == [image.tobytes() for image in split.images]
+        assert data.train.names is not None
+
+
+def test_arrays_of_other_names_name_their_images(tmp_path: Path) -> None:
+    data = squares_dataset(n=24)
+    arrays: dict[str, Any] = {}
+    for name, split in data.splits():
+        arrays |= {f"x_{name}": split.images, f"y_{name}": split.labels}
+    np.savez(tmp_path / "cells.npz", **arrays)
+    names = nephros.load_dataset(tmp_path / "cells.npz").val.names
+    assert names is not None
+    assert names.tolist() == [f"x_val[{i}]" for i in range(len(data.val))]

@@ -168,6 +168,19 @@ def test_two_mistakes_per_class_are_visible_with_their_index_and_the_rest_is_fol
 
 
 @pytest.mark.usefixtures("no_drawing")
+def test_mistakes_have_the_names_of_their_images(make_run: MakeRun) -> None:
+    folder, dataset = make_run()
+    page = page_of((folder, dataset))
+    assert "counted from 0 in file order (test_images[12])." in page.text
+    names = np.array([f"K4 & <b>, nucleus {900 + i}" for i in range(len(dataset.test))])
+    page = page_of((folder, replace(dataset, test=replace(dataset.test, names=names))))
+    assert "test_images" not in page.text
+    named = re.findall(r"<b>#(\d+)</b> K4 &amp; &lt;b&gt;, nucleus (\d+): predicted", page.source)
+    assert len(named) == 15
+    assert all(int(number) == 900 + int(index) for index, number in named)
+
+
+@pytest.mark.usefixtures("no_drawing")
 def test_next_steps_name_the_run_relative_to_the_folder_of_the_commands(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from nephros.data.images.input_conversion import CONVERSION_ARRAY, DEFAULT_CONVE
 from nephros.data.medmnist import MedMNISTInfo, is_cube, medmnist_of_file
 from nephros.data.npz.archive import open_archive, translate_read_errors
 from nephros.data.npz.arrays import MAX_NAMES_BYTES, ImageLoader, NpzArray, open_array, read_array, read_small_array
+from nephros.data.npz.image_names import read_image_names
 from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversion
 from nephros.data.npz.labels import decode_labels, decode_text, find_labeled
 from nephros.data.npz.layout import NpzLayout, find_layout, holds_volumes
@@ -104,8 +105,8 @@ def open_npz(
         if conversion == DEFAULT_CONVERSION:
             conversion = _stored_conversion(path, archive, max_bytes)
         pixels = pixel_conversion(path, arrays, conversion, is_volumetric=contents.is_volumetric)
-        nuclei = _nucleus_names(path, archive, max_bytes)
-        splits = _make_splits(loader, contents, stored, assignment, pixels, nuclei)
+        image_names = read_image_names(path, archive, max_bytes)
+        splits = _make_splits(loader, contents, stored, assignment, pixels, image_names)
         unlabeled = _unlabeled_images(loader, contents, stored, pixels)
     notes = [] if contents.layout.is_complete else [assignment.rule]
     notes += [*contents.notes, *pixels.details]
@@ -134,18 +135,6 @@ def _stored_conversion(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> 
     with translate_read_errors(path, CONVERSION_ARRAY):
         values = parse_json(str(read_small_array(path, archive, array, max_bytes)))
         return InputConversion.from_dict(asdict(decode(InputConversion, values)))
-
-
-def _nucleus_names(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> NDArray[np.str_] | None:
-    """Return the stack and the id of each nucleus in a file of `nephros.prepare`; None for any other file."""
-    if not {f"{name}.npy" for name in (CONVERSION_ARRAY, "ids", "stack")} <= set(archive.namelist()):
-        return None
-    ids, stack = (
-        read_small_array(path, archive, open_array(path, archive, name), max_bytes) for name in ("ids", "stack")
-    )
-    if ids.dtype.kind not in "iu" or stack.dtype.kind != "U" or ids.ndim != 1 or ids.shape != stack.shape:
-        return None
-    return np.array([f"{name}, nucleus {number}" for name, number in zip(stack.tolist(), ids.tolist(), strict=True)])
 
 
 @dataclass(frozen=True)
@@ -325,9 +314,12 @@ def _make_splits(
     stored: Mapping[str, NDArray[Any]],
     assignment: SplitAssignment,
     pixels: PixelConversion,
-    nuclei: NDArray[np.str_] | None,
+    image_names: NDArray[np.str_] | None,
 ) -> dict[str, Split]:
-    """Return the three splits; images that stay as they are stored are not copied, and their places in the array name them."""
+    """Return the three splits.
+
+    Images that stay as they are stored are not copied, and need no names where the array is called for its split.
+    """
     splits, start = {}, 0
     for source, array in contents.images.items():
         labels = contents.labels[source]
@@ -341,9 +333,9 @@ def _make_splits(
                 images = pixels.apply(stored[source])
             else:
                 images = loader.convert(array, stored[source], places, pixels.apply, repr(pixels))
-            if nuclei is not None and len(nuclei) == len(stored[source]):
-                names = nuclei[places]
-            elif not is_whole:
+            if image_names is not None and len(image_names) == len(stored[source]):
+                names = image_names[places]
+            elif not is_whole or array.name != f"{SPLITS[number]}_images":
                 names = np.array([f"{array.name}[{place}]" for place in places])
             splits[SPLITS[number]] = Split(images, labels[rows], assignment.groups_at(start + rows), names)
         start += len(labels)

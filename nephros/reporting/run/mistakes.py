@@ -38,6 +38,8 @@ class Mistake:
 
     index: int
     """Position in the split, in file order, from 0."""
+    name: str
+    """In the source, as `nephros.data.split.Split.names` has it; empty where the position says as much."""
     predicted: int
     confidence: float
     """Probability of the predicted class."""
@@ -84,8 +86,12 @@ def make_mistake(
     class_names: Sequence[str],
     explanation: CellExplanation | None,
     title: str,
+    image_names: NDArray[np.str_] | None = None,
 ) -> Mistake:
-    """Return a mistake for the page, from the split's images (h, w) or (h, w, 3) uint8; `title` is the data's."""
+    """Return a mistake for the page, from the split's images (h, w) or (h, w, 3) uint8, and their names, where they have some.
+
+    `title` is the data's.
+    """
     cell, example = row.cell, row.predicted_example
     actual, predicted = class_names[cell.actual], class_names[cell.predicted]
     image = images[cell.index]
@@ -102,7 +108,8 @@ def make_mistake(
         alt = f"The most similar training image, of {class_names[neighbor.label]} ({title})"
         tiles.append(Tile(thumbnail(neighbor.image), alt))
         similar = (neighbor.label, neighbor.similarity)
-    return Mistake(cell.index, cell.predicted, cell.confidence, cell.actual_probability, tiles, similar)
+    name = "" if image_names is None else str(image_names[cell.index])
+    return Mistake(cell.index, name, cell.predicted, cell.confidence, cell.actual_probability, tiles, similar)
 
 
 def example_tile(cell: ScoredCell, images: IndexedImages, class_name: str, title: str) -> Tile:

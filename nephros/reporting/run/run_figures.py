@@ -55,6 +55,8 @@ class RunFigures:
     example_cells: list[ExampleCell] = field(default_factory=list)
     has_explanations: bool = False
     """Whether mistakes come with heat maps and similar training cells."""
+    has_image_names: bool = False
+    """Whether the images of the split have names of their own."""
     finetuning: FinetuningReview | None = None
     """Of a fine-tuned run."""
     no_cells_reason: str = ""
@@ -167,8 +169,9 @@ def _draw_cells(
     explain: Explainer | None,
 ) -> None:
     class_names, title = writer.contents.class_names, writer.contents.title
-    images = dataset.split(split).images
+    images, image_names = dataset.split(split).images, dataset.split(split).names
     displayed: IndexedImages = SlicesTiles(images) if dataset.is_volumetric else images
+    run_figures.has_image_names = image_names is not None
     matrix = np.array(evaluation.metrics.confusion_matrix)
     limit = mistakes_per_class(len(class_names))
     for c, name in enumerate(class_names):
@@ -183,7 +186,7 @@ def _draw_cells(
             figure = plot_misclassified(rows[:n], displayed, class_names, split, title, explained and explained[:n])
             writer(figure, f"errors-{c:02d}", f"Most confident errors on {name}")
         mistakes = [
-            make_mistake(row, displayed, class_names, explanation, title)
+            make_mistake(row, displayed, class_names, explanation, title, image_names)
             for row, explanation in zip(rows, explanations, strict=True)
         ]
         typical = [example_tile(cell, displayed, name, title) for cell in most_confident_correct(evaluation, c, 1)]
