@@ -24,7 +24,7 @@ _IMAGE_FOLDER = re.compile("(raw )?(images?|imgs?|pictures?|crops?|raw)", re.IGN
 
 
 def companion_files(names: Iterable[str]) -> set[str]:
-    """Return which image files in one folder belong to another one of them, such as cell_mask.png beside cell.png.
+    """Return which images and stacks in one folder belong to another one of them, such as cell_mask.png beside cell.png.
 
     cellpose writes cell_cp_masks.png, ilastik cell_Simple Segmentation.tif, and data sets have cell_mask.png.
     """
@@ -32,8 +32,8 @@ def companion_files(names: Iterable[str]) -> set[str]:
     if not _has_hint("\n".join(names)):  # in one go, since folders may have 100,000 images
         return set()
     candidates = [name for name in names if _has_hint(name)]
-    stems = {_words(PurePath(name).stem) for name in names}
-    matches = {name: _STEM.fullmatch(_words(PurePath(name).stem)) for name in candidates}
+    stems = set(map(_stem_words, names))
+    matches = {name: _STEM.fullmatch(_stem_words(name)) for name in candidates}
     return {name for name, match in matches.items() if match and _words(match["image"]) in stems}
 
 
@@ -48,6 +48,10 @@ def companion_folders(folders: Iterable[str], has_images: bool) -> set[str]:
 def _has_hint(text: str) -> bool:
     text = text.casefold()
     return any(hint in text for hint in _HINTS)
+
+
+def _stem_words(name: str) -> str:
+    return _words(re.sub(r"(\.ome)?(\.zarr)?$", "", PurePath(name).stem, flags=re.IGNORECASE))
 
 
 def _words(text: str) -> str:

@@ -104,14 +104,17 @@ class InputDiscovery:
             hidden = [name for name in folders if name.startswith((".", "__MACOSX"))]
             foreign = [name for name in folders if name not in hidden and folder_format(Path(folder, name))]
             images = list(filter(is_image_name, files))
-            companions, masks = companion_files(images), companion_folders(folders, bool(images))
+            stores = [name for name in foreign if is_zarr_folder(Path(folder, name))]
+            stacks = [name for name in set(files).difference(images) if _suffix(name) in STACK_SUFFIXES] + stores
+            companions = companion_files([*images, *stacks])
+            masks = companion_folders(folders, bool(images or stacks))
             n_companions = len(companions) + sum(_n_files(Path(folder, name)) for name in masks)
             self.skipped.update([COMPANION_KIND] * n_companions)
             files = sorted(set(files) - companions)
             folders[:] = sorted(set(folders) - set(hidden) - set(foreign) - masks)
             self.skipped.update(["hidden"] * len(hidden))
-            stores = [name for name in foreign if is_zarr_folder(Path(folder, name))]
             self.skipped.update(f"{Path(name).suffix or name} folder" for name in foreign if name not in stores)
+            stores = [name for name in stores if name not in companions]
             empty = empty and not stores
             yield from (Path(folder, name) for name in sorted(stores))
             parent, image_names = Path(folder), set(images)
@@ -133,7 +136,7 @@ class InputDiscovery:
                     empty = False
                     yield parent / name
                     continue
-                suffix = "" if name.startswith(".") else splitext(name)[1].lower()
+                suffix = _suffix(name)
                 if suffix in STACK_SUFFIXES:
                     empty = False
                     yield parent / name
@@ -152,6 +155,11 @@ class InputDiscovery:
         n_visited = len(self._visited_folders)
         self._visited_folders.add((stat.st_dev, stat.st_ino))
         return len(self._visited_folders) > n_visited
+
+
+def _suffix(name: str) -> str:
+    """Return a file's suffix in lower case; empty for a hidden file."""
+    return "" if name.startswith(".") else splitext(name)[1].lower()
 
 
 def _n_files(folder: Path) -> int:

@@ -150,7 +150,8 @@ def _match_names(
     if not fits_of_stack and all(value.isdecimal() for value in values) and not _are_numbered(stacks):
         numbers = {value: int(value) - 1 for value in values}
         return (numbers if set(numbers.values()) <= set(range(len(stacks))) else {}), []
-    stack_of_value, notes = {}, []
+    stack_of_value: dict[str, int] = {}
+    notes: list[str] = []
     for index, fits_of_value in fits_of_stack.items():
         most_parts = max(fit.n_parts for fit in fits_of_value.values())
         elsewhere = {value for value, fit in fits_of_value.items() if fit.n_parts < len(_path_parts(value))}

@@ -12,6 +12,7 @@ from nephros.data.companion_files import COMPANION_KIND, companion_files, compan
 from nephros.data.folders.opening import open_folder
 from nephros.inference.discovery import InputDiscovery
 from nephros.microscopy.sequence import image_names
+from tests.microscopy.zarr_samples import write_image
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,23 @@ def test_what_segmentation_programs_write_beside_an_image_is_known(companion: st
     assert companion_files(names) == {companion}
     assert image_names(names) == ["cell 1.png", "cell 2.png"]
     assert companion_files(["cell 2.png", companion]) == set()
+
+
+@pytest.mark.parametrize("stack", ["K4.ome.tif", "K4.OME.TIFF", "K4.czi", "K4.ome.zarr", "K4.zarr.zip"])
+def test_the_kind_of_a_stack_is_no_part_of_its_name(stack: str) -> None:
+    masks = {"K4_mask.tif", "K4_cp_masks.tif", "K4_mask.ome.tif", "K4_labels.ome.zarr"}
+    assert companion_files([stack, "K5.tif", *masks]) == masks
+
+
+def test_masks_beside_stacks_are_no_stacks(tmp_path: Path) -> None:
+    for name in ("K4.ome.tif", "K4_mask.tif", "K5.czi", "K5_cp_masks.tif", "K6_mask.tif"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("K7.ome.zarr", "K7_mask.ome.zarr"):
+        write_image(tmp_path / name, np.ones((2, 8, 8), np.uint16))
+    discovery = InputDiscovery([tmp_path])
+    names = {Path(str(item)).name for item in discovery.items}
+    assert names == {"K4.ome.tif", "K5.czi", "K6_mask.tif", "K7.ome.zarr"}  # the mask of no stack is taken for one
+    assert f"3 {COMPANION_KIND}" in discovery.skipped_note()
 
 
 def test_images_may_be_named_like_masks() -> None:
