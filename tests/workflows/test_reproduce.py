@@ -87,12 +87,11 @@ def test_a_run_that_another_process_begins_meanwhile_is_left_to_it(
     npz: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO", "nephros.workflows.reproduce")
-    train = reproduce_workflow.train
 
     def train_second(recipe: Recipe, data: object, *, out: Path, **options: Any) -> object:
         if recipe.seed == 1:
             nephros.train(dataclasses.replace(recipe, epochs=1), npz, out=out)
-        return train(recipe, npz, out=out, **options)
+        return nephros.train(recipe, npz, out=out, **options)
 
     monkeypatch.setattr(reproduce_workflow, "train", train_second)
     nephros.reproduce("baselines", str(npz), only=["course-4"], runs=tmp_path / "runs", out=tmp_path / "out", epochs=1)

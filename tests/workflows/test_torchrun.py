@@ -19,6 +19,7 @@ from nephros.cli import main
 from nephros.errors import InvalidArgument
 from nephros.presets import RECIPES
 from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
+from nephros.runs import RunFolder
 from nephros.training.callbacks import Callback
 from nephros.training.history import EpochMetrics, read_history
 from nephros.workflows.train import train
@@ -125,9 +126,12 @@ def test_torchrun_with_one_process_gives_the_bits_of_a_plain_run_and_two_process
     assert (plain / "weights.safetensors").read_bytes() == (single / "weights.safetensors").read_bytes()
 
 
-class _StopAfterFirstEpoch(Callback):
+class _StopAfterFirstEpoch:
     def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
         raise KeyboardInterrupt
+
+    def on_train_end(self, run: RunFolder) -> None:
+        raise AssertionError
 
 
 @pytest.mark.slow
@@ -136,7 +140,8 @@ def test_two_processes_resume_a_run_of_two_replicas(data: Path, tmp_path: Path) 
     model = ModelConfig(network="course", base_channels=8, depth=2, hidden=(16,))  # without statistics of batches
     recipe = Recipe(model=model, optimizer=OptimizerConfig(lr=0.1, momentum=0.9), epochs=2, batch_size=400)
     losses = []
-    for name, callbacks in (("whole", []), ("stopped", [_StopAfterFirstEpoch()])):
+    stop: list[Callback] = [_StopAfterFirstEpoch()]
+    for name, callbacks in (("whole", []), ("stopped", stop)):
         with contextlib.suppress(KeyboardInterrupt):
             train(recipe, data, out=tmp_path / name, threads=2, callbacks=callbacks)
         if callbacks:
