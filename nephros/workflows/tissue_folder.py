@@ -29,7 +29,7 @@ from nephros.tissue.class_colors import CLASS_COLORS
 from nephros.tissue.footprints import Footprints
 from nephros.tissue.geojson import FeatureCollectionWriter, iter_features, scale_feature
 from nephros.tissue.ome_images import class_annotation, iter_class_slices, ome_dtype, write_ome_image
-from nephros.tissue.result_folder import FILES, FORMAT, check_result_folder, replace_folder
+from nephros.tissue.result_folder import DIGESTS, FILES, FORMAT, check_result_folder, file_digests, replace_folder
 
 Row = dict[str, Any]
 
@@ -45,12 +45,12 @@ def save_cells(predictions: Predictions, folder: str | Path, *, html: bool = Fal
 
     Args:
         predictions: of `nephros.predict(STACK)`, or some of its rows.
-        folder: a new or empty folder, or one that this function wrote, which is replaced.
+        folder: a new or empty folder, or one that this function wrote, which is replaced unless a file in it was changed since.
         html: also write ``overlay.html``, a page to pan and zoom, with classes to toggle and a card per nucleus.
 
     Raises:
         InvalidArgument: rows are not nuclei of stacks, or the folder has other files.
-        FileError: the stack or its mask has changed since, or the folder can't be written.
+        FileError: the stack or its mask has changed since, a file in the folder was changed by hand, or nothing can be written.
     """
     out = Path(folder).expanduser().absolute()
     check_result_folder(out)
@@ -66,7 +66,8 @@ def save_cells(predictions: Predictions, folder: str | Path, *, html: bool = Fal
             (scratch / name).mkdir()
             _write_stack(predictions, located, rows, scratch / name, out / name, html)
         _write_tables(predictions, cell_columns(predictions), scratch)
-        write_json(scratch / "cells.json", {"format": FORMAT, "stacks": names, **predictions.metadata()})
+        description = {"format": FORMAT, "stacks": names, DIGESTS: file_digests(scratch), **predictions.metadata()}
+        write_json(scratch / "cells.json", description)
     return out
 
 
@@ -136,7 +137,8 @@ def _write_stack(
             pixel_um=pixel_um,
             notes=overlay_notes(located.mask_file.is_automatic),
         )
-    write_json(folder / "cells.json", _describe(predictions, located, footprints, final_folder))
+    description = _describe(predictions, located, footprints, final_folder)
+    write_json(folder / "cells.json", description | {DIGESTS: file_digests(folder)})
 
 
 def _write_images(

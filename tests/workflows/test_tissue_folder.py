@@ -317,6 +317,17 @@ def test_a_folder_with_other_files_is_left_alone(
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def test_a_mask_that_was_corrected_is_not_replaced(saved: tuple[Path, Predictions], tmp_path: Path) -> None:
+    out = save_cells(saved[1], tmp_path / "out")
+    save_cells(saved[1], out)
+    corrected = np.zeros((9, 70, 90), np.uint16)
+    tifffile.imwrite(out / "mask.ome.tif", corrected, photometric="minisblack", metadata={"axes": "ZYX"})
+    with pytest.raises(FileError) as exc_info:
+        save_cells(saved[1], out)
+    assert exc_info.value.path == out / "mask.ome.tif"
+    assert np.array_equal(tifffile.imread(out / "mask.ome.tif"), corrected)
+
+
 @pytest.mark.slow
 def test_a_failure_leaves_the_folder_as_it_was(
     tissue: tuple[NDArray[Any], NDArray[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
