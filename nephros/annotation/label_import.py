@@ -36,9 +36,10 @@ class ImportReport:
 def import_labels(project: Project, path: str | Path, annotator: str | None = None) -> ImportReport:
     """Set the labels of cells as a file says; they are changes like any other.
 
-    A CSV table has the columns cell and class, as `nephros.annotation.export.export_labels` writes it, or id and class of nuclei
-    (and stack, where there are several), their centroids, or file and label. GeoJSON is QuPath's. An npz file has images and
-    labels: of a file whose images are cells of the project by their positions, of any other by their pixels.
+    A CSV table is as `nephros.annotation.export.export_labels` writes it, or has the columns id and class of nuclei (and stack,
+    where there are several), their centroids, or file and label. Ids count only where the nuclei are at the positions that the
+    file says, since those of another mask are of other nuclei. GeoJSON is QuPath's. An npz file has images and labels: of a file
+    whose images are cells of the project by their positions, of any other by their pixels.
 
     Args:
         project: the project. Classes that it doesn't have are added.

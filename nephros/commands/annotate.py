@@ -49,7 +49,7 @@ def annotate(argv: list[str]) -> int:
     )
     parser.option(
         "labels",
-        "import labels: a CSV table with the columns cell and class (as --export writes it), id and class of nuclei, or file and "
+        "import labels: a CSV table as --export writes it, or with the columns id (in the mask) and class of nuclei, or file and "
         "label; QuPath's GeoJSON; or an npz file of labeled images",
         metavar="FILE",
     )

@@ -12,7 +12,8 @@ import numpy as np
 from nephros.reading import MalformedContent, parse_json
 
 _SUFFIXES = (".geojson", ".json")
-_CENTER_NAMES = ("Centroid X px", "Centroid Y px", "Z px")
+_Z_NAME = "Z px"
+_CENTER_NAMES = ("Centroid X px", "Centroid Y px", _Z_NAME)
 _MAX_DEPTH = 4
 """Lists within lists of coordinates, as MultiPolygon has them."""
 
@@ -26,8 +27,9 @@ def parse_geojson(content: bytes) -> tuple[Sequence[str], list[tuple[int, Sequen
     """Return the objects as a header and rows, each with the number of its object, from 1.
 
     The columns are those of the properties (name, objectType, ...) and measurements that are text or numbers,
-    ``Classification``, and the center of each object's outline, or of its nucleus's: ``Centroid X px``, ``Centroid Y px`` and
-    ``Z px``. Points, of which QuPath keeps those of one class in one object, have a row each and the objectType ``point``.
+    ``Classification``, the stack that nephros wrote among the metadata, and the center of each object's outline, or of its
+    nucleus's: ``Centroid X px``, ``Centroid Y px`` and ``Z px``, the slice, which QuPath leaves out where it is the first one.
+    Points, of which QuPath keeps those of one class in one object, have a row each and the objectType ``point``.
 
     Raises:
         MalformedContent: it is not GeoJSON of objects.
@@ -41,6 +43,9 @@ def parse_geojson(content: bytes) -> tuple[Sequence[str], list[tuple[int, Sequen
     records = [
         (number, record) for number, feature in enumerate(features, start=1) for record in _records(number, feature)
     ]
+    if any(record[_Z_NAME] for _, record in records):
+        for _, record in records:
+            record[_Z_NAME] = record[_Z_NAME] or "0"
     columns = list(
         dict.fromkeys(["Classification", *_CENTER_NAMES, *(name for _, record in records for name in record)])
     )
@@ -58,6 +63,9 @@ def _records(number: int, feature: dict[str, Any]) -> Iterator[dict[str, str]]:
         measurements = {m.get("name"): m.get("value") for m in measurements if isinstance(m, dict)}
     if isinstance(measurements, dict):
         record |= {str(k): _text(v) for k, v in measurements.items() if isinstance(v, int | float)}
+    metadata = properties.get("metadata")
+    if isinstance(metadata, dict) and isinstance(stack := metadata.get("stack"), str):
+        record.setdefault("stack", stack)
     record["Classification"] = _class_name(properties.get("classification"))
     geometry = feature.get("nucleusGeometry") or feature["geometry"]
     if not isinstance(geometry, dict):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nephros.errors import FileError, IncompatibleError
-from nephros.microscopy.class_positions import join_by_position
 from nephros.microscopy.class_table import ClassRow, ClassTable
 from nephros.microscopy.location import StackLocation, is_url, locate, name_path
 from nephros.microscopy.measurements import NucleusProperties
+from nephros.microscopy.nucleus_matching import MatchedRows, match_rows
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.text_tables import join_words, pluralize
 
@@ -57,7 +57,7 @@ class NucleusClasses:
     notes: tuple[str, ...] = ()
     """What was assumed or left out; one sentence each."""
     is_by_id: bool = False
-    """Whether the rows name the nuclei by their ids, and not by their positions."""
+    """Whether each row is of the nucleus of its id, and none of the one at its position."""
 
 
 def stack_stem(path: StackLocation) -> str:
@@ -89,9 +89,13 @@ def rows_by_stack(table: ClassTable, stacks: Sequence[NamedStack]) -> RowsByStac
     if values == [""]:
         _check_only_stack(table, len(stacks))
         return RowsByStack((table.rows,))
+    if len(stacks) == 1:
+        values = [value for value in values if value]  # rows that name none are of the only stack
     stack_of_value, notes = _match_names(table, values, stacks)
     if not stack_of_value:
         return RowsByStack((table.rows,), (_other_image_note(table, values, stacks),))
+    if len(stacks) == 1:
+        stack_of_value[""] = 0
     if unmatched := [value for value in values if value not in stack_of_value]:
         n_rows = sum(row.stack in unmatched for row in table.rows)
         names = join_words((value or "rows that name none") for value in unmatched[:_MAX_LISTED])
@@ -101,20 +105,6 @@ def rows_by_stack(table: ClassTable, stacks: Sequence[NamedStack]) -> RowsByStac
         )
     rows = [tuple(row for row in table.rows if stack_of_value.get(row.stack) == i) for i in range(len(stacks))]
     return RowsByStack(tuple(rows), tuple(notes))
-
-
-def rows_of_stack(table: ClassTable, path: StackLocation, name: str, n_stacks: int, index: int) -> list[ClassRow]:
-    """Return the rows of the stack of this index among `n_stacks`, where the others aren't known; see `rows_by_stack`."""
-    stack = NamedStack(path, name)
-    if n_stacks == 1:
-        return list(rows_by_stack(table, [stack]).rows[0])
-    values = sorted({row.stack for row in table.rows})
-    if values == [""]:
-        _check_only_stack(table, n_stacks)
-    matching = {value for value in values if any(_fit(value, stack))}
-    if not matching and all(re.fullmatch(r"\d+", value) for value in values):
-        matching = {value for value in values if int(value) == index + 1}
-    return [row for row in table.rows if row.stack in matching]
 
 
 def _check_only_stack(table: ClassTable, n_stacks: int) -> None:
@@ -252,7 +242,7 @@ def classes_of_nuclei(
     voxel_size: VoxelSize | None,
     level_step: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> NucleusClasses:
-    """Return the classes of a stack's nuclei, matched by id or, where the rows have none, by position.
+    """Return the classes of a stack's nuclei, matched as `nephros.microscopy.nucleus_matching.match_rows` does.
 
     Args:
         table: for messages.
@@ -265,21 +255,24 @@ def classes_of_nuclei(
         FileError: a nucleus has two classes or two groups of one kind, or the positions are not in the nuclei.
         IncompatibleError: an id is not in the mask.
     """
-    notes: tuple[str, ...] = ()
-    is_by_id = all(row.id is not None for row in rows)
-    if not is_by_id:
-        ids, notes = join_by_position(table, rows, nuclei, voxel_size, level_step)
-    else:
-        ids = [row.id for row in rows]
-        known_ids = set(nuclei.ids.tolist())
-        if unknown_ids := sorted({nucleus_id for nucleus_id in ids if nucleus_id not in known_ids}, key=str):
-            raise IncompatibleError(
-                f"`classes` has the nucleus {unknown_ids[0]}, which is not in the mask ({len(unknown_ids):,} of the "
-                f"{len(ids):,} in {table.path.name} are not); take the ids from the mask."
-            )
+    matched = match_rows(table, rows, nuclei, voxel_size, level_step)
+    if unknown_ids := matched.unknown_ids:
+        raise IncompatibleError(
+            f"`classes` has the nucleus {unknown_ids[0]}, which is not in the mask ({len(unknown_ids):,} of the "
+            f"{len(rows):,} in {table.path.name} are not); take the ids from the mask."
+        )
+    return collect_classes(table, rows, matched)
+
+
+def collect_classes(table: ClassTable, rows: Sequence[ClassRow], matched: MatchedRows) -> NucleusClasses:
+    """Return the classes of nuclei, given that of each row.
+
+    Raises:
+        FileError: a nucleus has two classes or two groups of one kind.
+    """
     class_of_id: dict[int, str] = {}
     groups_of_id: dict[str, dict[int, str]] = {}
-    for row, nucleus_id in zip(rows, ids, strict=True):
+    for row, nucleus_id in zip(rows, matched.ids, strict=True):
         if nucleus_id is None:
             continue
         if class_of_id.setdefault(nucleus_id, row.class_name) != row.class_name:
@@ -293,4 +286,4 @@ def classes_of_nuclei(
                     table.path,
                     f"{table.path}: line {row.line} gives nucleus {nucleus_id} a second value of {name}; keep one of them.",
                 )
-    return NucleusClasses(class_of_id, groups_of_id, notes, is_by_id)
+    return NucleusClasses(class_of_id, groups_of_id, matched.notes, matched.is_by_id)

@@ -57,9 +57,9 @@ class ClassRow:
     line: int
     class_name: str
     id: int | None
-    """In the mask; None where the table tells the position only."""
+    """In the mask; None where the table says the position only."""
     center: tuple[float | None, float, float] | None = None
-    """z, y and x, where the table has no ids; z may be unknown."""
+    """z, y and x, as far as the table says them; z may be unknown."""
     stack: str = ""
     """What the table calls the stack; "" where it doesn't."""
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -191,7 +191,9 @@ def _find_columns(header: Sequence[str], body: Rows, id_column: int | None, clas
         for index, name in enumerate(names)
         if index not in used and group_column_rank(name) is not None
     }
-    return _Columns(class_names[0], id_index, stack, center, "" if id_index >= 0 else center_unit, groups, note)
+    if id_column is not None:
+        center = (-1, -1, -1)  # whoever names the ids means them
+    return _Columns(class_names[0], id_index, stack, center, center_unit, groups, note)
 
 
 def _named_column(path: Path, header: Sequence[str], parameter: str, name: str) -> int:
@@ -244,12 +246,24 @@ def _parse_row(line: int, row: Sequence[str], columns: _Columns) -> ClassRow:
     class_name = unescape_from_csv(row[columns.class_name])
     stack = "" if columns.stack < 0 else row[columns.stack]
     groups = {name: "" if is_missing(row[index]) else row[index] for name, index in columns.groups.items()}
-    if columns.id >= 0:
-        return ClassRow(line, class_name, _parse_id(row[columns.id], line), None, stack, groups)
-    z, y, x = (None if index < 0 or is_missing(row[index]) else _number(row[index], line) for index in columns.center)
-    if y is None or x is None:
+    center = _parse_center(row, line, columns)
+    is_named = columns.id >= 0 and not (center is not None and is_missing(row[columns.id]))
+    if not is_named and center is None:
         raise MalformedContent(f"line {line} has a class and no position")
-    return ClassRow(line, class_name, None, (z, y, x), stack, groups)
+    return ClassRow(line, class_name, _parse_id(row[columns.id], line) if is_named else None, center, stack, groups)
+
+
+def _parse_center(row: Sequence[str], line: int, columns: _Columns) -> tuple[float | None, float, float] | None:
+    """Return z, y and x of a row, None where it has no position; beside an id, text in their place says none, too."""
+    try:
+        z, y, x = (
+            None if index < 0 or is_missing(row[index]) else _number(row[index], line) for index in columns.center
+        )
+    except MalformedContent:
+        if columns.id < 0:
+            raise
+        return None
+    return None if y is None or x is None else (z, y, x)
 
 
 def _number(text: str, line: int) -> float:

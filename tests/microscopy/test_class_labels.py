@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nephros.errors import FileError, IncompatibleError, UnknownName
-from nephros.microscopy.class_labels import NamedStack, classes_of_nuclei, rows_by_stack, rows_of_stack
+from nephros.microscopy.class_labels import NamedStack, classes_of_nuclei, rows_by_stack
 from nephros.microscopy.class_table import read_class_table
 from nephros.microscopy.measurements import NucleusProperties
 
@@ -31,7 +31,7 @@ def read_class_labels(path: Path) -> dict[int, str]:
 
 def match_rows(path: Path, voxel_size: tuple[float, float, float] | None = VOXEL_SIZE) -> dict[int, str]:
     table = read_class_table(path)
-    rows = rows_of_stack(table, Path("K4.ome.tif"), "K4", 1, 0)
+    (rows,) = rows_by_stack(table, [NamedStack(Path("K4.ome.tif"), "K4")]).rows
     return dict(classes_of_nuclei(table, rows, nuclei(), voxel_size).class_of_id)
 
 
@@ -231,6 +231,39 @@ def test_a_nucleus_above_another_is_chosen_by_its_slice_only(tmp_path: Path) -> 
         assert classes_of_nuclei(table, table.rows, above, VOXEL_SIZE).class_of_id == expected
 
 
+def test_positions_tell_ids_of_another_mask(tmp_path: Path) -> None:
+    """The same table without positions is taken by its word; so are positions from a corner that nobody states."""
+    header, rows = "id,class,z,y,x\n", ("17,a,5,30,40\n", "1,b,5,80,90\n", "2,a,12,35,130\n")
+    for content, expected, note in (
+        (header + "".join(rows), {1: "a", 2: "b", 17: "a"}, "3 of 3 rows"),
+        (header + rows[0] + "2,b,5,80,90\n99,a,12,35,130\n", {1: "a", 2: "b", 17: "a"}, "2 of 3 rows"),
+        (
+            header + "".join(row.replace("30,40", "430,40") for row in rows[:1]) + rows[1],
+            {2: "b"},
+            "1 row of 2 left out",
+        ),
+        (header + "17,a,1005,30,40\n1,b,1005,80,90\n", {17: "a", 1: "b"}, "the ids count"),
+        ("id,class\n17,a\n1,b\n", {17: "a", 1: "b"}, ""),
+    ):
+        (tmp_path / "t.csv").write_text(content)
+        table = read_class_table(tmp_path / "t.csv")
+        classes = classes_of_nuclei(table, table.rows, nuclei(), VOXEL_SIZE)
+        assert classes.class_of_id == expected
+        assert note in " ".join(classes.notes)
+        assert bool(classes.notes) == bool(note)
+    (tmp_path / "t.csv").write_text(header + "".join(rows))
+    table = read_class_table(tmp_path / "t.csv", id_column="id")  # who names the ids means them
+    assert classes_of_nuclei(table, table.rows, nuclei(), VOXEL_SIZE).class_of_id == {17: "a", 1: "b", 2: "a"}
+
+
+def test_nuclei_that_another_mask_merges_get_no_class_of_two(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,class,z,y,x\n1,a,5,30,40\n98,a,5,79,90\n99,b,5,81,91\n17,b,12,35,130\n")
+    table = read_class_table(tmp_path / "t.csv")
+    classes = classes_of_nuclei(table, table.rows, nuclei(), VOXEL_SIZE)
+    assert classes.class_of_id == {1: "a", 17: "b"}
+    assert "2 rows of 4 left out" in classes.notes[-1]
+
+
 def test_columns_can_be_named_and_errors_list_them(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("Nucleus no,Kind,group\n1,a,x\n2,b,y\n")
@@ -247,18 +280,19 @@ def test_columns_can_be_named_and_errors_list_them(tmp_path: Path) -> None:
 def test_a_table_of_several_stacks_is_divided_by_its_column(tmp_path: Path) -> None:
     (tmp_path / "all.csv").write_text("Image,id,class\nK4.ome.tif - Series 0,1,a\nD:\\x\\K5.ome.tif,1,b\nK5,2,c\n")
     table = read_class_table(tmp_path / "all.csv")
-    stacks = [(Path("/data/K4.ome.tif"), "K4"), (Path("/data/K5.ome.tif"), "K5")]
-    rows = [[row.class_name for row in rows_of_stack(table, *stack, 2, i)] for i, stack in enumerate(stacks)]
-    assert rows == [["a"], ["b", "c"]]
-    assert rows_of_stack(table, Path("K6.tif"), "K6", 3, 2) == []
+    stacks = [NamedStack(Path(f"/data/{name}"), name[:2]) for name in ("K4.ome.tif", "K5.ome.tif", "K6.tif")]
+    rows = [[row.class_name for row in rows] for rows in rows_by_stack(table, stacks).rows]
+    assert rows == [["a"], ["b", "c"], []]
     with pytest.raises(FileError, match=r"K6\.tif"):
-        rows_of_stack(table, Path("K6.tif"), "K6", 1, 0)
+        rows_by_stack(table, stacks[2:])
     (tmp_path / "unnamed.csv").write_text("id,class\n1,a\n")
     with pytest.raises(FileError, match="column stack"):
-        rows_of_stack(read_class_table(tmp_path / "unnamed.csv"), *stacks[0], 2, 0)
+        rows_by_stack(read_class_table(tmp_path / "unnamed.csv"), stacks)
     (tmp_path / "numbers.csv").write_text("ImageNumber,ObjectNumber,class\n1,1,a\n2,1,b\n")
     table = read_class_table(tmp_path / "numbers.csv")
-    assert [row.class_name for row in rows_of_stack(table, *stacks[1], 2, 1)] == ["b"]
+    assert [row.class_name for row in rows_by_stack(table, stacks[:2]).rows[1]] == ["b"]
+    (tmp_path / "drawn.csv").write_text("stack,x,y,class\nK4,1,2,a\n,3,4,b\n")  # in the only stack, without its name
+    assert len(rows_by_stack(read_class_table(tmp_path / "drawn.csv"), stacks[:1]).rows[0]) == 2
 
 
 MICE = [NamedStack(Path(f"/data/mouse{n}/stack.tif"), f"mouse{n}/stack") for n in (1, 2)]
