@@ -303,6 +303,8 @@ class CellReader:
     def _read_array(self, array: ImageArray | VoxelTable) -> Iterator[CellBatch]:
         """Yield an array's cells; of an array of more than 8 bits only find the brightest pixel, if that sets the white level."""
         name, first = _display_path(array.path), len(self.sources)
+        if isinstance(array, VoxelTable):
+            array = array.scaled_by(self._conversion.white_level)
         deferred_rows: dict[int, int] = {}
         index = 0
         try:

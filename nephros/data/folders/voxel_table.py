@@ -6,7 +6,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ class VoxelTable:
     def dtype(self) -> np.dtype[Any]:
         """Type of the images."""
         return self.images.dtype
+
+    def scaled_by(self, white_level: float | None) -> VoxelTable:
+        """Return the table with voxels that a white level above 255 scales: a dim 12-bit table may have none above 255 itself."""
+        is_deep = white_level is not None and white_level > 255
+        return replace(self, images=self.images.astype(np.uint16)) if is_deep else self
 
     def __len__(self) -> int:
         return len(self.images)
@@ -167,7 +172,7 @@ def open_voxel_table(
         FileError: the table can't be read, has no labels, or too few nuclei of a class.
     """
     path = path.expanduser().absolute()
-    table = read_voxel_table(path)
+    table = read_voxel_table(path).scaled_by(conversion.white_level)
     if not table.labels or "" in table.labels:
         raise FileError(
             path, f"{path} has nuclei without a label; training needs one in the first column of every row."

@@ -114,6 +114,11 @@ def test_predict_takes_a_table(exported_model: Path, tmp_path: Path) -> None:
     assert np.array_equal(predictions.probabilities, expected.probabilities)
     wide = nephros.predict(write(tmp_path / "wide.csv", VOLUMES * 200), exported_model)
     assert not wide.errors
+    dim = nephros.predict(path, exported_model, white_level=4095)  # voxels of 12 bits, none above 255
+    np.savez(tmp_path / "cells.npz", images=VOLUMES.max(axis=1).astype(np.uint16))
+    expected = nephros.predict(tmp_path / "cells.npz", exported_model, white_level=4095)
+    assert np.array_equal(dim.probabilities, expected.probabilities)
+    assert not np.array_equal(dim.probabilities, predictions.probabilities)
 
 
 def test_a_table_is_a_data_set(tmp_path: Path) -> None:
