@@ -6,15 +6,15 @@ import atexit
 import contextlib
 import errno
 import gc
-import importlib
 import io
 import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NoReturn
 
+from nephros.commands.registry import COMMANDS, DATA_COMMANDS, load_command
 from nephros.errors import NephrosError, did_you_mean
 from nephros.escaping import escape_for_terminal
 
@@ -51,25 +51,6 @@ First steps:
 `nephros COMMAND --help` explains a command. All take --quiet (results, warnings and errors only), --verbose (more detail) and
 --debug (the traceback of an error). `nephros --version` prints the version.
 """
-
-COMMANDS = (
-    "train",
-    "finetune",
-    "evaluate",
-    "tune",
-    "predict",
-    "serve",
-    "annotate",
-    "export",
-    "report",
-    "compare",
-    "reproduce",
-    "models",
-    "recipes",
-    "data",
-)
-"""The modules of `nephros.commands`, whose function of the same name runs the command; `data get` is `data.data_get`."""
-DATA_COMMANDS = ("list", "info", "get", "prepare", "overlay")
 
 LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
@@ -155,23 +136,17 @@ def _dispatch(args: list[str]) -> int:
             )
         command, rest = f"data {rest[0]}", rest[1:]
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return _handler(command)(rest)
+        return load_command(command)(rest)
     from nephros.distributed import process_group
 
     with process_group():  # all of torchrun's processes, so that any error, a misspelled flag too, is reported once
         if command != "train":
             raise NephrosError(f"torchrun is for `nephros train`: run `nephros {command}` without it.")
-        return _handler(command)(rest)
+        return load_command(command)(rest)
 
 
 def _usage_lines(command: str) -> list[str]:
     return [line for line in USAGE.splitlines(keepends=True) if line.startswith(f"  {command} ")]
-
-
-def _handler(command: str) -> Callable[[list[str]], int]:
-    module = importlib.import_module(f"nephros.commands.{command.split()[0]}")
-    handler: Callable[[list[str]], int] = getattr(module, command.replace(" ", "_"))
-    return handler
 
 
 def _fail(message: str, status: int) -> NoReturn:

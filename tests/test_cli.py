@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nephros.cli import COMMANDS, DATA_COMMANDS, main
+from nephros.cli import main
+from nephros.commands.registry import COMMANDS, DATA_COMMANDS
 from nephros.errors import NephrosError
 from nephros.presets import RECIPES
 from nephros.recipe_io import get_recipe

@@ -14,6 +14,7 @@ import yaml
 
 import nephros
 from nephros import cli
+from nephros.commands.registry import all_commands
 from nephros.environment import __version__
 from nephros.inference.model_names import bundled_card
 from results import fill
@@ -21,7 +22,7 @@ from tests.documents import PAGES, ROOT, commands_of, missing_line, prepare_fold
 
 DOCUMENTS = (*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md")))
 RUN_PAGES = [page for page in PAGES if any(b.runs and b.language in ("bash", "python") for b in read_blocks(page))]
-COMMAND_NAMES = [name for name in cli.COMMANDS if name != "data"] + [f"data {name}" for name in cli.DATA_COMMANDS]
+COMMAND_NAMES = all_commands()
 COMMON_OPTIONS = {"--quiet", "--verbose", "--debug", "--help", "--version"}
 OTHER_PROGRAMS = {
     "--nproc-per-node",

@@ -12,8 +12,9 @@ from jsonargparse import ArgumentParser
 
 from nephros.commands.help_format import HelpFormatter
 from nephros.commands.messages import use_flags
-from nephros.errors import InvalidArgument, NephrosError, did_you_mean, require_extra
-from nephros.recipe_io import FIELD_SYNONYMS, parse_error
+from nephros.commands.unknown_options import end_if_inspected, unknown_option_message
+from nephros.errors import InvalidArgument, NephrosError, require_extra
+from nephros.recipe_io import parse_error
 
 DATA_HELP = (
     "a MedMNIST name such as tissuemnist, an npz file, a folder with one subfolder of images per class, a CSV table of files "
@@ -152,8 +153,9 @@ class CommandParser(ArgumentParser):
 
         `-` and `_` are interchangeable in the names of options.
         """
-        use_flags(self._flags_by_parameter())
         flags = [option for action in self._actions for option in action.option_strings]
+        end_if_inspected(flags)
+        use_flags(self._flags_by_parameter())
         canonical = {flag.replace("-", "_"): flag for flag in flags}
         try:
             return dict(self.parse_args([_canonicalize(arg, canonical) for arg in argv], defaults=False).as_dict())
@@ -173,7 +175,7 @@ class CommandParser(ArgumentParser):
         """Return the error for a message of argparse or jsonargparse: one sentence, with the next step."""
         more = f"See `{self.prog} --help`."
         if match := re.search(r"unrecognized arguments: (\S+)", message):
-            return NephrosError(_unknown_argument(match[1].split("=")[0], flags) + f" {more}")
+            return NephrosError(unknown_option_message(match[1].split("=")[0], flags) + f" {more}")
         if match := re.search(r"arguments? are required: (.+)", message):
             names = [self._flags_by_parameter().get(name.strip(" -"), name.strip()) for name in match[1].split(",")]
             return NephrosError(f"`{self.prog}` needs {' and '.join(names)}. {more}")
@@ -182,36 +184,6 @@ class CommandParser(ArgumentParser):
         if match := re.search(r"argument (\S+): ignored explicit argument '(.*)'", message):
             return NephrosError(f"{match[1]} takes no value, but {match[2]} was given. {more}")
         return parse_error(message)
-
-
-_SYNONYMS = {name.replace("_", "-"): f"--{field}" for name, field in FIELD_SYNONYMS.items()} | {
-    "checkpoint-path": "--resume",
-    "ckpt": "--resume",
-    "cuda": "--device",
-    "gpu": "--device",
-    "gpus": "--device",
-    "group": "--groups",
-    "labels": "--mask",
-    "masks": "--mask",
-    "num-workers": "--workers",
-    "o": "--out",
-    "output": "--out",
-    "output-dir": "--out",
-    "quantize": "--int8",
-    "val": "--split",
-}
-"""Names that other tools use -> our option."""
-
-
-def _unknown_argument(argument: str, flags: list[str]) -> str:
-    if not argument.startswith("-"):
-        return f"'{argument}' is one argument too many."
-    synonym = _SYNONYMS.get(argument.lstrip("-").replace("_", "-").lower())
-    fields = [
-        flag for flag in flags if not any(other.startswith(f"{flag}.") for other in flags)
-    ]  # groups take no value
-    suggestion = f" Did you mean '{synonym}'?" if synonym in flags else did_you_mean(argument, fields)
-    return f"Unknown option '{argument}'.{suggestion}"
 
 
 def _canonicalize(arg: str, canonical: dict[str, str]) -> str:

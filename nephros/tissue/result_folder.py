@@ -93,8 +93,8 @@ def _changed_files(folder: Path) -> Iterator[Path]:
             if path.is_file() and file_digest(path) != digests.get(name):
                 yield path
     stacks = description.get("stacks")
-    for name in sorted(os.listdir(folder)) if isinstance(stacks, list) else ():
-        if name in stacks and (folder / name).is_dir():
+    for name in sorted(os.listdir(folder)):
+        if isinstance(stacks, list) and name in stacks and (folder / name).is_dir():
             yield from _changed_files(folder / name)
 
 

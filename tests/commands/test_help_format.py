@@ -8,6 +8,7 @@ import pytest
 
 from nephros import cli
 from nephros.commands.help_format import MAX_USAGE_OPTIONS
+from nephros.commands.registry import COMMANDS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -20,7 +21,7 @@ def _help(command: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> str
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "data"])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "data"])
 def test_help_is_plain(command: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     text = _help(command, capsys, monkeypatch)
     assert not re.search(r"\(type:|Literal\[|tuple\[|: null|SUPPRESS", text), text

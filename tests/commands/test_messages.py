@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 import nephros
-from nephros.cli import COMMANDS, DATA_COMMANDS
 from nephros.commands.messages import COMMANDS_BY_FUNCTION, library_messages, to_command_line, use_flags
+from nephros.commands.registry import COMMANDS, DATA_COMMANDS
 
 
 @pytest.fixture(autouse=True)
