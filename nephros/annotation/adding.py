@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -16,13 +15,13 @@ from numpy.typing import NDArray
 
 from nephros.annotation.cell_files import Cells, CellTable, save_cells
 from nephros.annotation.cell_reading import Progress, ReadCells, file_state, read_cells
+from nephros.annotation.known_stacks import check_same_stack, find_upload
 from nephros.annotation.project_file import CellFile, StackSource
 from nephros.annotation.stack_copies import copy_stack
 from nephros.data.companion_files import companion_files
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.class_labels import stack_stem
-from nephros.microscopy.located import find_mask
-from nephros.microscopy.location import StackLocation, locate
+from nephros.microscopy.location import StackLocation
 from nephros.microscopy.stack import StackOptions
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def add_cells(
     The caller holds the project's lock, and reads the project's files again afterwards.
     """
     _check_paths(root, paths, options, copy)
-    new_paths, n_present = _new_paths(cells, paths, options, copy)
+    new_paths, n_present = _new_paths(root, cells, paths, options, white_level, copy)
     if not new_paths:
         return AddedCells(0, n_present, (), ())
     read = read_cells(new_paths, cells.info, options, white_level, progress)
@@ -66,13 +65,17 @@ def add_cells(
         name = _comparable(str(new_paths[0]), copy)
         reason = read.errors[0] if read.errors else f"{name} has no images."
         raise FileError(name, f"No cells can be added: {reason}")
+    known = {stack.path: stack for stack in cells.info.stacks}
+    for located in read.located:
+        if not copy and located.display_path in known:  # in a folder, which is read again
+            check_same_stack(root, located.path, known[located.display_path], options, white_level)
     rows = _new_rows(read, cells, copy)
     n_present += len(read.table) - len(rows)
     if not len(rows):
         return AddedCells(0, n_present, read.errors, read.notes)
     new_folders: list[Path] = []
     try:
-        stacks = _copy_stacks(root, cells, read, rows, copy, new_folders, progress)
+        stacks = _copy_stacks(root, cells, read, rows, copy, white_level, new_folders, progress)
         table = _stored_names(read.table.select(rows), stacks, copy)
         _save(root, cells, read, stacks, rows, table, copy)
     except BaseException as error:
@@ -119,12 +122,17 @@ def _without_folders(read: ReadCells, paths: Sequence[StackLocation], options: S
 
 
 def _new_paths(
-    cells: Cells, paths: Sequence[StackLocation], options: StackOptions, copy: bool
+    root: Path,
+    cells: Cells,
+    paths: Sequence[StackLocation],
+    options: StackOptions,
+    white_level: float | None,
+    copy: bool,
 ) -> tuple[list[StackLocation], int]:
     """Return the paths to read, and the number of cells of the others, which were read before and have not changed.
 
     Raises:
-        InvalidArgument: a stack is in the project with another mask.
+        InvalidArgument: a stack is in the project with other options.
         FileError: a stack has changed since it was added.
     """
     files = {file.path: file for file in cells.info.files}
@@ -132,38 +140,24 @@ def _new_paths(
     new_paths, n_present = [], 0
     for path in dict.fromkeys(paths):
         file, stack = files.get(str(path)), stacks.get(str(path))
-        if copy or file is None or (isinstance(path, Path) and not path.exists()):
+        if copy:
+            same = find_upload(root, path, cells.info.stacks, options, white_level) if isinstance(path, Path) else None
+            n_present += same.n_cells if same is not None else 0
+            new_paths += [path] if same is None else []
+            continue
+        if file is None or (isinstance(path, Path) and not path.exists()):
             new_paths.append(path)
             continue
         is_unchanged = file_state(path) == (file.size, file.modified_ns)
         if stack is not None:
-            _check_same_stack(path, stack, options, is_unchanged)
+            check_same_stack(
+                root, path, dataclasses.replace(stack, state=(file.size, file.modified_ns)), options, white_level
+            )
         if stack is not None or (is_unchanged and isinstance(path, Path) and path.is_file()):
             n_present += file.n_cells
         else:
             new_paths.append(path)
     return new_paths, n_present
-
-
-def _check_same_stack(path: StackLocation, stack: StackSource, options: StackOptions, is_unchanged: bool) -> None:
-    """Raise for a stack whose nuclei would be others than those that are labeled."""
-    advice = "make another project for its new nuclei, since the labels of this one belong to the former ones"
-    if not is_unchanged:
-        raise FileError(path, f"{path} has changed since its nuclei were added to the project; {advice}.")
-    if options.mask is not None and not _is_mask(options.mask, path, stack.mask):
-        raise InvalidArgument(
-            "mask",
-            options.mask,
-            f"left out for {path.name}, which was added with {stack.mask}",
-            hint=f"To use it, {advice}.",
-        )
-
-
-def _is_mask(mask: str, path: StackLocation, used: str) -> bool:
-    """Return whether a user's mask is the one that was used: by its path, or by its name in the stack's own store."""
-    with contextlib.suppress(FileError):
-        return str(locate(find_mask(mask, path))) == used
-    return used.rpartition("/")[2] == mask
 
 
 def _new_rows(read: ReadCells, cells: Cells, copy: bool) -> NDArray[np.int64]:
@@ -203,6 +197,7 @@ def _copy_stacks(
     read: ReadCells,
     rows: NDArray[np.int64],
     copy: bool,
+    white_level: float | None,
     new_folders: list[Path],
     progress: Progress,
 ) -> dict[str, StackSource]:
@@ -216,10 +211,15 @@ def _copy_stacks(
         progress(None, f"Copying {located.path.name}")
         stack = copy_stack(root, located, [*cells.info.stacks, *stacks.values()], n_cells)
         new_folders.append(root / stack.folder)
+        options = dataclasses.replace(located.options, mask=None)
+        stack = dataclasses.replace(stack, options=options, white_level=white_level)
         if copy and isinstance(located.path, Path):
             original, mask = _keep_original(root, stack, located.path), stack.mask
             mask = mask if located.mask_file.is_automatic else Path(mask).name
             stack = dataclasses.replace(stack, path=original, mask=mask)
+        else:
+            mask_state = (-1, -1) if located.mask_file.is_automatic else file_state(located.mask_file.path)
+            stack = dataclasses.replace(stack, state=file_state(located.path), mask_state=mask_state)
         stacks[located.display_path] = stack
     return stacks
 

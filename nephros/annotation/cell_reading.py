@@ -86,8 +86,8 @@ def read_cells(
 
 
 def file_state(path: StackLocation) -> tuple[int, int]:
-    """Return the size of a file and when it was last changed, in nanoseconds; -1 for a folder or a URL."""
-    if not isinstance(path, Path):
+    """Return the size of a file and when it was last changed, in nanoseconds; -1 for a folder, a part of an archive or a URL."""
+    if not isinstance(path, Path) or any(parent.is_file() for parent in path.parents):
         return -1, -1
     stat = path.stat()
     return (-1, -1) if path.is_dir() else (stat.st_size, stat.st_mtime_ns)

@@ -10,6 +10,7 @@ from typing import Any
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.errors import FileError
 from nephros.files import write_json
+from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text
 
@@ -51,6 +52,14 @@ class StackSource:
     n_cells: int
     level_step: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Voxels of the stack's finest pyramid level per voxel here, along z, y and x."""
+    options: StackOptions | None = None
+    """As they were given, without the mask; None in projects of earlier versions."""
+    white_level: float | None = None
+    """As it was given."""
+    state: tuple[int, int] = (-1, -1)
+    """Size and time of the last change of the stack's file, as in CellFile; -1 for a folder, a URL or an upload."""
+    mask_state: tuple[int, int] = (-1, -1)
+    """Likewise of the mask's file."""
 
 
 @dataclass(frozen=True)

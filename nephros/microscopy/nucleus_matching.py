@@ -248,8 +248,8 @@ def _match_by_position(
 
 def _radii(nuclei: NucleusProperties, sides: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the radius in micrometers of a ball of each nucleus's volume, (n,), which is at least a voxel's longest side."""
-    radii: NDArray[np.float64] = (nuclei.voxels * sides.prod() * 3 / (4 * np.pi)) ** (1 / 3)
-    return np.maximum(radii, sides.max())
+    radii: NDArray[np.float64] = np.maximum((nuclei.voxels * sides.prod() * 3 / (4 * np.pi)) ** (1 / 3), sides.max())
+    return radii
 
 
 def _distances(

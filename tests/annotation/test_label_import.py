@@ -219,7 +219,9 @@ def test_tables_of_ids(project: Project, tmp_path: Path) -> None:
 
 def test_classes_that_look_the_same_are_one(project: Project, tmp_path: Path) -> None:
     project.labels.add_class("é", CLASS_COLORS[3])
-    (tmp_path / "labels.csv").write_text("cell,class,file,index\n0,e\u0301,,\n1, é ,,\n2,É,,\n3,,,\n4,NA,,\n", encoding="utf-8")
+    (tmp_path / "labels.csv").write_text(
+        "cell,class,file,index\n0,e\u0301,,\n1, é ,,\n2,É,,\n3,,,\n4,NA,,\n", encoding="utf-8"
+    )
     report = import_labels(project, tmp_path / "labels.csv", "ann")
     assert (report.n_labels, report.n_missing, report.new_classes) == (3, 0, ("É",))
     assert project.labels.current()[:5].tolist() == [0, 0, 1, -1, -1]

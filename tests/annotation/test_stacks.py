@@ -96,9 +96,61 @@ def test_a_stack_stays_as_it_was_added(project: Project, folder: Path, tmp_path:
     added = project.add_cells(folder / "K4.ome.tif", mask="{stem}_mask.tif")
     assert (added.n_added, added.n_present) == (0, project.info.stacks[0].n_cells)
     assert project.add_cells(folder / "K4.ome.tif").n_added == 0  # whatever segmentation would say
-    shutil.copy(folder / "K4_mask.tif", tmp_path / "other.tif")
-    with pytest.raises(InvalidArgument):
-        project.add_cells(folder / "K4.ome.tif", mask=str(tmp_path / "other.tif"))
+    shutil.copy(folder / "K4_mask.tif", tmp_path / "other.tif")  # the same nuclei
+    assert project.add_cells(folder / "K4.ome.tif", mask=str(tmp_path / "other.tif")).n_added == 0
+    assert project.add_cells(folder / "K4.ome.tif", channel=0, level=0, voxel_size=VOXEL_SIZE).n_added == 0
+    assert project.n_cells == n_cells
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("channel", 1),
+        ("voxel_size", (1.0, 0.4, 0.4)),
+        ("min_volume", 30.0),
+        ("white_level", 200.0),
+        ("segment", "rough"),
+        ("axes", "ZXY"),
+    ],
+)
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_a_stack_is_not_added_again_with_other_options(
+    tmp_path: Path, parameter: str, value: object, in_folder: bool
+) -> None:
+    """Nothing would change, and the wrong cells would stay without a word."""
+    (tmp_path / "data").mkdir()
+    stack, _, values = write_stack(tmp_path / "data", shape=(9, 80, 64))
+    channels = np.stack([tifffile.imread(stack), np.flip(values, 2).astype(np.uint8)], axis=1)
+    sides = {f"PhysicalSize{axis}": side for axis, side in zip("ZYX", VOXEL_SIZE, strict=True)}
+    tifffile.imwrite(stack, channels, metadata={"axes": "ZCYX", **sides}, ome=True)
+    project = Project.create(tmp_path / "kidney")
+    source = tmp_path / "data" if in_folder else stack
+    added = {"channel": 0} | ({"axes": "ZCYX"} if parameter == "axes" else {})
+    project.add_cells(source, mask="{stem}_mask.tif", **added)  # type: ignore[arg-type]
+    before, n_cells = (project.root / "project.json").read_bytes(), project.n_cells
+    assert project.add_cells(source, mask="{stem}_mask.tif", **added).n_added == 0  # type: ignore[arg-type]
+    options = added | ({} if parameter == "segment" else {"mask": "{stem}_mask.tif"}) | {parameter: value}
+    with pytest.raises(NephrosError) as caught:
+        project.add_cells(source, **options)  # type: ignore[arg-type]
+    if not in_folder:
+        assert isinstance(caught.value, InvalidArgument)
+        assert caught.value.parameter == parameter
+        assert stack.name in str(caught.value)
+    assert (project.n_cells, (project.root / "project.json").read_bytes()) == (n_cells, before)
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_a_mask_that_was_corrected_in_place_is_refused(tmp_path: Path, in_folder: bool) -> None:
+    (tmp_path / "data").mkdir()
+    stack, mask, values = write_stack(tmp_path / "data", shape=(9, 80, 64))
+    project = Project.create(tmp_path / "kidney")
+    source = tmp_path / "data" if in_folder else stack
+    n_cells = project.add_cells(source, mask="{stem}_mask.tif").n_added
+    values[values == values.max()] = 0
+    tifffile.imwrite(mask, values, imagej=False, photometric="minisblack")
+    with pytest.raises(InvalidArgument) as caught:
+        project.add_cells(source, mask="{stem}_mask.tif")
+    assert caught.value.parameter == "mask"
     assert project.n_cells == n_cells
 
 
@@ -132,6 +184,29 @@ def test_uploads_are_kept_in_the_project(tmp_path: Path) -> None:
     again = project.add_cells(tmp_path / "again" / stack.name, mask=str(tmp_path / "again" / mask.name), copy=True)
     assert (again.n_added, again.n_present) == (0, n_added)
     assert len(list((project.root / "stacks").iterdir())) == 1
+
+
+def test_uploads_of_another_mask_or_stack_of_the_same_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "upload").mkdir()
+    stack, mask, values = write_stack(tmp_path / "upload", shape=(9, 80, 64))
+    project = Project.create(tmp_path / "kidney")
+    n_cells = project.add_cells(stack, mask=str(mask), copy=True).n_added
+    before = (project.root / "project.json").read_bytes()
+    values[values == values.max()] = 0
+    tifffile.imwrite(mask, values, imagej=False, photometric="minisblack")
+    with pytest.raises(InvalidArgument) as caught:
+        project.add_cells(stack, mask=str(mask), copy=True)
+    assert caught.value.parameter == "mask"
+    with pytest.raises(InvalidArgument, match="voxel_size"):
+        project.add_cells(stack, voxel_size=(1.0, 0.4, 0.4), copy=True)
+    write_stack(tmp_path / "upload", shape=(9, 80, 64), seed=5)
+    with pytest.raises(FileError, match="rename it") as refused:
+        project.add_cells(stack, mask=str(mask), copy=True)
+    assert str(tmp_path) not in str(refused.value)
+    assert (project.n_cells, (project.root / "project.json").read_bytes()) == (n_cells, before)
+    stack.rename(tmp_path / "upload" / "K6.ome.tif")
+    assert project.add_cells(tmp_path / "upload" / "K6.ome.tif", mask=str(mask), copy=True).n_added > 0
+    assert [source.name for source in project.info.stacks] == ["K4", "K6"]
 
 
 def test_the_segmenter_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
