@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.annotation.cell_conversion import check_same_reading, check_white_level, with_levels
 from nephros.annotation.cell_files import Cells, CellTable, save_cells
 from nephros.annotation.cell_reading import Progress, ReadCells, file_state, read_cells
 from nephros.annotation.known_stacks import check_same_stack, find_upload
@@ -56,6 +57,7 @@ def add_cells(
     """
     _check_paths(root, paths, options, copy)
     new_paths, n_present = _new_paths(root, cells, paths, options, white_level, copy)
+    check_white_level(cells.info, white_level)
     if not new_paths:
         return AddedCells(0, n_present, (), ())
     read = read_cells(new_paths, cells.info, options, white_level, progress)
@@ -69,6 +71,8 @@ def add_cells(
     for located in read.located:
         if not copy and located.display_path in known:  # in a folder, which is read again
             check_same_stack(root, located.path, known[located.display_path], options, white_level)
+    info, level_notes = with_levels(cells.info, read.levels, white_level)
+    read = dataclasses.replace(read, notes=(*read.notes, *level_notes))
     rows = _new_rows(read, cells, copy)
     n_present += len(read.table) - len(rows)
     if not len(rows):
@@ -77,7 +81,7 @@ def add_cells(
     try:
         stacks = _copy_stacks(root, cells, read, rows, copy, white_level, new_folders, progress)
         table = _stored_names(read.table.select(rows), stacks, copy)
-        _save(root, cells, read, stacks, rows, table, copy)
+        _save(root, dataclasses.replace(cells, info=info), read, stacks, rows, table, copy)
     except BaseException as error:
         for folder in new_folders:
             shutil.rmtree(folder, ignore_errors=True)
@@ -153,6 +157,8 @@ def _new_paths(
             check_same_stack(
                 root, path, dataclasses.replace(stack, state=(file.size, file.modified_ns)), options, white_level
             )
+        else:
+            check_same_reading(file, options.channel, white_level)
         if stack is not None or (is_unchanged and isinstance(path, Path) and path.is_file()):
             n_present += file.n_cells
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.annotation.cell_conversion import UsedLevels
 from nephros.annotation.cell_files import CellTable
 from nephros.annotation.project_file import CellFile, ProjectInfo
 from nephros.inference.reader import CellReader, CellSource
@@ -41,6 +43,7 @@ class ReadCells:
     """What can't be read, one sentence each."""
     notes: tuple[str, ...]
     """How images became cells, and what is odd about them; one sentence each."""
+    levels: UsedLevels
 
 
 def read_cells(
@@ -63,6 +66,7 @@ def read_cells(
         stack_options=options,
         conversion=info.conversion,
         channel=channel,
+        level_source="training" if info.white_level is None else "the project",
     )
     reader.progress = _progress_tracker(progress)
     total = max(1, len(reader))
@@ -79,9 +83,14 @@ def read_cells(
         images,
         _table(sources, reader.located),
         tuple(reader.located),
-        tuple(file for path in paths if (file := _cell_file(path, sources)).n_cells),
+        tuple(
+            dataclasses.replace(file, channel=options.channel, white_level=white_level)
+            for path in paths
+            if (file := _cell_file(path, sources)).n_cells
+        ),
         _first_errors(list(reader.errors.values())),
         tuple(dict.fromkeys([*reader.input_notes, *conversions])),
+        UsedLevels(reader.white_levels, reader.stack_levels, reader.chosen_channel),
     )
 
 

@@ -274,7 +274,8 @@ class Project:
             voxel_size: micrometers along z, y and x.
             min_volume: leave out smaller nuclei.
             segment: how to segment the nuclei without a mask, as for `nephros.prepare`.
-            white_level: pixel value that becomes 255 in images of more than 8 bits.
+            white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the project or, of the
+                first ones, that of the model or their brightest pixel.
             copy: keep a stack itself in the project folder, and name other files without their folders, as for uploads; a stack
                 always leaves its mask and a copy in 8 bits there.
             progress: is called with the share that is done, and what is being done.

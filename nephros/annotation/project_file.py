@@ -30,6 +30,10 @@ class CellFile:
     """Bytes of the file when it was read; -1 for a folder."""
     modified_ns: int = -1
     """When it was last changed then, in nanoseconds since 1970."""
+    channel: int | str | None = None
+    """As it was given."""
+    white_level: float | None = None
+    """As it was given."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,13 @@ class ProjectInfo:
     """Channels (1 or 3), height and width of a cell."""
     n_cells: int
     conversion: InputConversion = DEFAULT_CONVERSION
-    """How images become cells."""
+    """How images become cells: as for the model, with the white level and the channel of the cells."""
     files: tuple[CellFile, ...] = ()
     stacks: tuple[StackSource, ...] = ()
+    white_level: float | None = None
+    """Value that became 255 in the cells of more than 8 bits; None where there are none, or it is fitted to each stack."""
+    channel: int | None = None
+    """Plane that was chosen in images of several; None where none was."""
     notes: tuple[str, ...] = dataclasses.field(default=())
     """How images became cells, and what is odd about them; one sentence each."""
 

@@ -43,8 +43,8 @@ def annotate(argv: list[str]) -> int:
     add_stack_options(parser)
     parser.option(
         "white-level",
-        "pixel value that becomes 255 in images of more than 8 bits (default: that of the model's training images, else the "
-        "brightest pixel of all DATA)",
+        "pixel value that becomes 255 in images of more than 8 bits, which the project and its models keep (default: that of the "
+        "model's training images, else the brightest pixel of the first DATA)",
         float,
     )
     parser.option(

@@ -77,6 +77,7 @@ class CellReader:
         *,
         conversion: InputConversion = DEFAULT_CONVERSION,
         channel: int | None = None,
+        level_source: str = "training",
         decoder: ImageDecoder | None = None,
         volumes: bool = False,
         all_stacks: bool = False,
@@ -93,6 +94,7 @@ class CellReader:
             stack_options: channel, image and voxel size of stacks whose files leave them open.
             conversion: how the model's training images were converted.
             channel: plane to take from images of several, from 0; None takes that of `conversion`.
+            level_source: where the white level of `conversion` is from, for the notes.
             decoder: decodes the images within its limit of time; None takes the default limit.
             volumes: whether the model takes volumes, which stacks and npz files hold.
             all_stacks: whether every file is a stack, also one whose pages could be images of single cells.
@@ -111,6 +113,12 @@ class CellReader:
         """Shows progress while a stack is cut."""
         self.located: list[LocatedNuclei] = []
         """Where the nuclei of the stacks are."""
+        self.white_levels: dict[str, float] = {}
+        """Type of pixels of more than 8 bits, such as 16-bit -> value that became 255 in images of single cells."""
+        self.stack_levels: list[tuple[float, float]] = []
+        """What became 0 and 255 in each stack of more than 8 bits."""
+        self.chosen_channel: int | None = None
+        """Plane, or channel, that was taken from images of several as somebody said; None where none was."""
         self.n_read = 0
         """Number of files, and rows of arrays, read so far."""
         self._decoder = decoder or ImageDecoder()
@@ -121,7 +129,7 @@ class CellReader:
             channel = _plane_number(stack_options.channel)
         self._training, self._conversion = conversion, conversion.override(white_level, channel)
         self._channel = channel
-        self._level_origin = "" if white_level is not None else " (as in training)"
+        self._level_origin = "" if white_level is not None else f" (as in {level_source})"
         levels = self._conversion
         self._stack_levels = (None, white_level) if levels.fits_stacks else (levels.black_level, levels.white_level)
         # The brightest pixel of all inputs by their pixels' type: 32-bit ones would make 16-bit ones black.
@@ -239,6 +247,7 @@ class CellReader:
                 f"{name} has {n_channels} channels by its metadata, which are not cells; set `channel` to the one that shows the "
                 f"nuclei, from 0 to {n_channels - 1}, or save only that channel (or cells without such metadata).",
             )
+        self.chosen_channel = channel
         return channel
 
     def _read_stack(self, path: Path | StackUrl | InMemoryFile) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -265,6 +274,7 @@ class CellReader:
         )
         self.input_notes += map(escape_surrogates, nuclei.notes)
         self.located.append(nuclei.located)
+        self.stack_levels += [] if nuclei.levels is None else [nuclei.levels]
         for number, image in zip(nuclei.ids.tolist(), nuclei.images, strict=True):
             row = len(self.sources)
             self.sources.append(CellSource(_display_path(path), number))
@@ -282,6 +292,8 @@ class CellReader:
         """
         planes = select_planes(name, image, self.shape[0], self._conversion.channel)
         conversion, origin = self._conversion, self._level_origin
+        if image.pixels.ndim == 3 and image.pixels.shape[2] > 1 and conversion.channel is not None:
+            self.chosen_channel = conversion.channel
         if planes.pixels.dtype != np.uint8 and conversion.white_level is None:
             type_name = pixel_type(planes.pixels.dtype)
             if brightest is None:
@@ -290,6 +302,8 @@ class CellReader:
             white_level = default_white_level(brightest[type_name], planes.pixels.dtype)
             conversion = replace(conversion, white_level=white_level)
             origin = " (the brightest of all)" if white_level == brightest[type_name] else ""
+        if planes.pixels.dtype != np.uint8 and conversion.white_level is not None:
+            self.white_levels[pixel_type(planes.pixels.dtype)] = conversion.white_level
         return to_cell(name, planes, self.shape, conversion, origin)
 
     def _with_notes(self, row: int, cell: NDArray[np.uint8], conversions: list[str]) -> NDArray[np.uint8]:

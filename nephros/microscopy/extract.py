@@ -60,6 +60,8 @@ class ExtractedNuclei:
     """Where the nuclei are."""
     notes: list[str]
     """How the images were made, and warnings about their quality, one sentence each."""
+    levels: tuple[float, float] | None = None
+    """Intensities that became 0 and 255; None for a stack of 8 bits."""
 
 
 def extract_nuclei_from_file(
@@ -140,7 +142,9 @@ def extract_nuclei_from_file(
         result.nuclei,
         result.segmented.at_border[result.is_kept],
     )
-    return ExtractedNuclei(result.nuclei.ids, result.images, located, _notes(stack, mask, scale, result, located))
+    notes, limits = _notes(stack, mask, scale, result, located), result.contrast_limits
+    used_levels = None if stack.dtype == np.uint8 else (limits.black_level, limits.white_level)
+    return ExtractedNuclei(result.nuclei.ids, result.images, located, notes, used_levels)
 
 
 def _notes(stack: Stack, mask: Stack, scale: VoxelScaling, result: NucleusImages, located: LocatedNuclei) -> list[str]:

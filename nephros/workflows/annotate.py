@@ -70,7 +70,8 @@ def annotate(
         voxel_size: micrometers along z, y and x.
         min_volume: leave out smaller nuclei, in cubic micrometers.
         segment: how to segment the nuclei of stacks without a mask, as for `nephros.prepare`.
-        white_level: pixel value that becomes 255 in images of more than 8 bits.
+        white_level: pixel value that becomes 255 in images of more than 8 bits; the project keeps it, or the brightest of the
+            first images, for later ones and for the models that are trained on it.
         labels: file of labels to import: CSV, QuPath's GeoJSON, or npz.
         annotator: whose labels these are, or those to export; None takes what the file says, or everyone's.
         export: write the labels to this .csv, .geojson or .npz file, in place of serving the page.
