@@ -46,7 +46,8 @@ def export_labels(
         label_format: ``csv``, a row per labeled cell, and only the names of the columns where there is none; ``geojson``, the
             outlines of labeled nuclei of stacks for QuPath; ``npz``, images and labels of labeled cells as MedMNIST's files
             have them, all of them as training images.
-        out: path, or a binary file that is open for writing.
+        out: path, or a binary file that is open for writing. GeoJSON of several stacks becomes a file per stack, as
+            `export_files` explains, or a zip archive of them in an open file.
         annotator: whose labels; None takes each cell's latest label, whoever set it.
 
     Raises:
@@ -54,20 +55,55 @@ def export_labels(
         IncompleteError: for GeoJSON and npz, no cell has a label or, for GeoJSON, no labeled cell is of a stack.
         FileError: the file can't be written, or files of the project can't be read.
     """
+    if isinstance(out, str | Path):
+        return sum(export_files(project, label_format, out, annotator=annotator).values())
+    return _write(project, label_format, _checked_labels(project, label_format, annotator), out, annotator)
+
+
+def export_files(
+    project: Project, label_format: LabelFormat, out: str | Path, *, annotator: str | None = None
+) -> dict[Path, int]:
+    """Write the labels of a project as `export_labels` does, and return the files and the number of labels in each.
+
+    GeoJSON of several stacks, whose outlines are in the pixels of several images, becomes a file for each, such as
+    ``labels-K4.geojson`` beside ``labels-K5.geojson``.
+    """
+    labels, out = _checked_labels(project, label_format, annotator), Path(out)
+    if label_format == "geojson":
+        from nephros.annotation.geojson import labeled_stacks, write_stack_geojson
+
+        if len(stacks := labeled_stacks(project, labels)) > 1:
+            written = {}
+            for stack in stacks:
+                path = out.with_name(f"{out.stem}-{stack.name}{out.suffix}")
+                with _opened(path) as file:
+                    written[path] = write_stack_geojson(project, stack, labels, file)
+            return written
+    with _opened(out) as file:
+        return {out: _write(project, label_format, labels, file, annotator)}
+
+
+def _checked_labels(project: Project, label_format: str, annotator: str | None) -> NDArray[np.int16]:
+    """Return the labels to export; raise UnknownName and IncompleteError as `export_labels` does."""
     if label_format not in FORMATS:
         raise UnknownName("label_format", str(label_format), FORMATS, kind="format of labels")
     labels = _labels(project, annotator)
     if label_format != "csv" and not (labels >= 0).any():
         raise IncompleteError(f"No cell of {project.root} has a label yet: label some.")
-    with _opened(out) as file:
-        if label_format == "csv":
-            file.write(_label_csv(project, labels, annotator).encode())
-        elif label_format == "npz":
-            np.savez_compressed(file, **_medmnist_arrays(project, labels))  # type: ignore[arg-type]
-        else:
-            from nephros.annotation.geojson import write_label_geojson
+    return labels
 
-            return write_label_geojson(project, labels, file)
+
+def _write(
+    project: Project, label_format: LabelFormat, labels: NDArray[np.int16], file: IO[bytes], annotator: str | None
+) -> int:
+    if label_format == "csv":
+        file.write(_label_csv(project, labels, annotator).encode())
+    elif label_format == "npz":
+        np.savez_compressed(file, **_medmnist_arrays(project, labels))  # type: ignore[arg-type]
+    else:
+        from nephros.annotation.geojson import write_label_geojson
+
+        return write_label_geojson(project, labels, file)
     return int((labels >= 0).sum())
 
 

@@ -1,8 +1,9 @@
-"""Labeled nuclei of a project's stacks as GeoJSON for QuPath, each with the outline of its pixels in all slices."""
+"""Labeled nuclei of a project's stacks as GeoJSON for QuPath: the outline of each, on the slice of its centroid."""
 
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Sequence
 from typing import IO, Any
 
@@ -15,13 +16,29 @@ from nephros.annotation.project_file import StackSource
 from nephros.annotation.stack_copies import open_mask
 from nephros.errors import IncompleteError
 from nephros.tissue.footprints import Footprints
-from nephros.tissue.geojson import FeatureCollectionWriter, iter_features, scale_feature
+from nephros.tissue.geojson import FeatureCollectionWriter, iter_features, to_finest_level
+
+
+def labeled_stacks(project: Project, labels: NDArray[np.int16]) -> list[StackSource]:
+    """Return the stacks of which some cell has a label.
+
+    Raises:
+        IncompleteError: there is none.
+    """
+    stacks = [stack for stack in project.info.stacks if len(_labeled_cells(project, stack, labels))]
+    if not stacks:
+        raise IncompleteError(
+            f"No labeled cell of {project.root} comes from a stack, and only nuclei of stacks have outlines."
+        )
+    return stacks
 
 
 def write_label_geojson(
     project: Project, labels: NDArray[np.int16], file: IO[bytes], classes: Sequence[LabelClass] = ()
 ) -> int:
-    """Write the labeled nuclei of all stacks as one collection, and return how many they are.
+    """Write the labeled nuclei of the only stack that has some, or a zip archive of a file per stack; return how many they are.
+
+    The outlines of two stacks are in the pixels of two images, so that QuPath needs a file for each.
 
     Args:
         project: the project.
@@ -33,20 +50,35 @@ def write_label_geojson(
         IncompleteError: no labeled cell is of a stack.
         FileError: the mask of a stack is missing or damaged.
     """
-    cells_by_stack = {stack.name: _labeled_cells(project, stack, labels) for stack in project.info.stacks}
-    n_cells = sum(map(len, cells_by_stack.values()))
-    if not n_cells:
-        raise IncompleteError(
-            f"No labeled cell of {project.root} comes from a stack, and only nuclei of stacks have outlines."
-        )
+    stacks = labeled_stacks(project, labels)
+    if len(stacks) == 1:
+        return write_stack_geojson(project, stacks[0], labels, file, classes)
+    n_cells = 0
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for stack in stacks:
+            with archive.open(zipfile.ZipInfo(f"{stack.name}.geojson"), "w", force_zip64=True) as entry:
+                n_cells += write_stack_geojson(project, stack, labels, entry, classes)
+    return n_cells
+
+
+def write_stack_geojson(
+    project: Project,
+    stack: StackSource,
+    labels: NDArray[np.int16],
+    file: IO[bytes],
+    classes: Sequence[LabelClass] = (),
+) -> int:
+    """Write the labeled nuclei of a stack as a collection, in the pixels of its file, and return how many they are.
+
+    Arguments and errors are those of `write_label_geojson`.
+    """
+    cells = _labeled_cells(project, stack, labels)
     text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
     writer = FeatureCollectionWriter(text)
-    for stack in project.info.stacks:
-        cells = cells_by_stack[stack.name]
-        _write_stack(project, stack, cells, labels, classes or project.labels.classes(), writer)
+    _write_features(project, stack, cells, labels, classes or project.labels.classes(), writer)
     writer.close()
     text.detach()
-    return n_cells
+    return len(cells)
 
 
 def _labeled_cells(project: Project, stack: StackSource, labels: NDArray[np.int16]) -> NDArray[np.int64]:
@@ -58,7 +90,7 @@ def _labeled_cells(project: Project, stack: StackSource, labels: NDArray[np.int1
     return cells[np.argsort(table.indices[cells], kind="stable")]
 
 
-def _write_stack(
+def _write_features(
     project: Project,
     stack: StackSource,
     cells: NDArray[np.int64],
@@ -66,8 +98,6 @@ def _write_stack(
     label_classes: Sequence[LabelClass],
     writer: FeatureCollectionWriter,
 ) -> None:
-    if not len(cells):
-        return
     table, classes = project.table, {label_class.id: label_class for label_class in label_classes}
     mask, footprints = open_mask(project.root, stack), Footprints(table.indices[cells])
     for mask_slice in mask.slices():
@@ -88,7 +118,5 @@ def _write_stack(
                 "ood_reasons": "",
             }
         )
-    _, y_step, x_step = stack.level_step
-    is_finest = y_step == x_step == 1  # QuPath opens the finest level, whichever was read here
-    for feature, _ in iter_features(rows, footprints, [label_class.color for label_class in classes.values()]):
-        writer.write(feature if is_finest else scale_feature(feature, (y_step, x_step)))
+    for feature, plane in iter_features(rows, footprints, [label_class.color for label_class in classes.values()]):
+        writer.write(*to_finest_level(feature, plane, stack.level_step))

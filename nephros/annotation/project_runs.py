@@ -10,7 +10,7 @@ from nephros.runs import RunFolder
 
 EXPORTS_FOLDER = "exports"
 EXPORT_FILES = {"onnx": "model.onnx", "csv": "predictions.csv", "geojson": "predictions.geojson"}
-"""Format -> file in the run's folder of exports."""
+"""Format -> file in the run's folder of exports; GeoJSON of several stacks is a zip archive of a file for each."""
 
 
 @dataclass(frozen=True)

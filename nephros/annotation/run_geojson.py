@@ -1,4 +1,4 @@
-"""The classes that a run predicts for a project's nuclei, as GeoJSON: a process with the arguments PROJECT CSV OUT."""
+"""The classes that a run predicts for a project's nuclei, as GeoJSON, zipped for several stacks; arguments: PROJECT CSV OUT."""
 
 from __future__ import annotations
 

@@ -85,6 +85,23 @@ def scale_feature(feature: Mapping[str, Any], step: tuple[float, float]) -> dict
     return {**feature, "geometry": geometry | {"coordinates": scale(geometry["coordinates"])}}
 
 
+def to_finest_level(
+    feature: Mapping[str, Any], plane: int, level_step: tuple[float, float, float]
+) -> tuple[Mapping[str, Any], int]:
+    """Return a feature and its slice in the finest level of an image pyramid, which QuPath opens whichever was read here.
+
+    Args:
+        feature: in the pixels of the level that was read.
+        plane: slice of that level.
+        level_step: voxels of the finest level per voxel of it, along z, y and x.
+    """
+    z_step, y_step, x_step = level_step
+    return (
+        feature if y_step == x_step == 1 else scale_feature(feature, (y_step, x_step)),
+        plane if z_step == 1 else int((plane + 0.5) * z_step),
+    )
+
+
 class FeatureCollectionWriter:
     """Writes features one by one, a line each, as one FeatureCollection; `close` completes it."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nephros.annotation.adding import AddedCells
 from nephros.annotation.cell_reading import Progress
-from nephros.annotation.export import FORMATS, LabelFormat, export_labels
+from nephros.annotation.export import FORMATS, LabelFormat, export_files
 from nephros.annotation.label_import import describe_report, import_labels
 from nephros.annotation.project import Project
 from nephros.annotation.project_file import PROJECT_FILE
@@ -99,10 +99,9 @@ def annotate(
             for note in report.notes:
                 logger.warning("%s", note)
         if export is not None:
-            n_labels = export_labels(
-                opened, _FORMAT_OF_SUFFIX[Path(export).suffix.lower()], export, annotator=annotator
-            )
-            logger.info("%s of %s written to %s.", pluralize(n_labels, "label"), opened.name, export)
+            label_format = _FORMAT_OF_SUFFIX[Path(export).suffix.lower()]
+            for path, n_labels in export_files(opened, label_format, export, annotator=annotator).items():
+                logger.info("%s of %s written to %s.", pluralize(n_labels, "label"), opened.name, path)
     if serve and export is None:
         from nephros.workflows.serve import serve as run_server
 

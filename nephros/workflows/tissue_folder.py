@@ -27,7 +27,7 @@ from nephros.reporting.stack_overlay import ClassOverlay, overlay_notes, project
 from nephros.reporting.tissue.page import write_tissue_page
 from nephros.tissue.class_colors import CLASS_COLORS
 from nephros.tissue.footprints import Footprints
-from nephros.tissue.geojson import FeatureCollectionWriter, iter_features, scale_feature
+from nephros.tissue.geojson import FeatureCollectionWriter, iter_features, to_finest_level
 from nephros.tissue.ome_images import class_annotation, iter_class_slices, ome_dtype, write_ome_image
 from nephros.tissue.result_folder import DIGESTS, FILES, FORMAT, check_result_folder, file_digests, replace_folder
 
@@ -197,7 +197,6 @@ def _write_geojson(rows: list[Row], footprints: Footprints, stack: Stack, folder
 
     Other programs open the finest level, whichever is read here.
     """
-    z_step, *plane_step = stack.level_step
     with (
         atomic_write(folder / "cells.geojson", "w") as flat_file,
         atomic_write(folder / "cells_by_slice.geojson", "w") as deep_file,
@@ -206,9 +205,7 @@ def _write_geojson(rows: list[Row], footprints: Footprints, stack: Stack, folder
         features = iter_features(rows, footprints, CLASS_COLORS)
         for feature, plane in progress_bar(features, "Tracing outlines", len(rows)):
             writers[0].write(feature)
-            if stack.level:
-                feature, plane = scale_feature(feature, (plane_step[0], plane_step[1])), int((plane + 0.5) * z_step)
-            writers[1].write(feature, plane)
+            writers[1].write(*to_finest_level(feature, plane, stack.level_step))
         for writer in writers:
             writer.close()
     if stack.shape[0] == 1 and not stack.level:

@@ -106,8 +106,9 @@ def test_cells_of_files_with_the_same_name_come_back(tmp_path: Path) -> None:
 
 def test_geojson_comes_back(labeled: Project, project: Project, tmp_path: Path) -> None:
     n_labels = export_labels(labeled, "geojson", tmp_path / "labels.geojson")
-    report = import_labels(project, tmp_path / "labels.geojson", "ann")
-    assert (report.n_labels, report.n_missing) == (n_labels, 0)
+    reports = [import_labels(project, tmp_path / f"labels-{name}.geojson", "ann") for name in ("K4", "K5")]
+    assert sum(report.n_labels for report in reports) == n_labels
+    assert all(report.n_missing == 0 and not report.notes for report in reports)
     assert _labels(project) == [*_labels(labeled)[:-12], *[""] * 12]
 
 
@@ -116,8 +117,7 @@ def test_geojson_of_qupath(labeled: Project, tmp_path: Path, folder: Path) -> No
     project = Project.create(tmp_path / "one")
     project.add_cells(folder / "K4.ome.tif", mask="{stem}_mask.tif")
     export_labels(labeled, "geojson", tmp_path / "labels.geojson")
-    collection = json.loads((tmp_path / "labels.geojson").read_text(encoding="utf-8"))
-    features = [f for f in collection["features"] if f["properties"]["metadata"]["stack"] == "K4"]
+    features = json.loads((tmp_path / "labels-K4.geojson").read_text(encoding="utf-8"))["features"]
     for number, feature in enumerate(features):
         feature["id"] = f"00000000-0000-0000-0000-{number:012}"
         feature["properties"] = {"objectType": "detection", "classification": feature["properties"]["classification"]}
@@ -145,6 +145,7 @@ def test_geojson_of_a_coarser_level_is_in_pixels_of_the_finest(tmp_path: Path, f
     export_labels(project, "geojson", tmp_path / "labels.geojson")
     collection = json.loads((tmp_path / "labels.geojson").read_text(encoding="utf-8"))
     feature = collection["features"][0]
+    assert feature["properties"]["metadata"]["stack"] == "K4"
     location = Project.open(tmp_path / "kidney").location(0)
     assert location is not None
     rows, columns = np.nonzero((mask == location.id).any(axis=0))

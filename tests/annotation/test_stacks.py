@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -241,8 +242,11 @@ def test_geojson_has_the_outlines_of_labeled_nuclei(project: Project, folder: Pa
     project.labels.add_class("@podocyte")
     project.labels.apply([(0, 0), (3, 1), (n_first, 1)], "ann")
     assert export_labels(project, "geojson", tmp_path / "labels.geojson") == 3
-    features = json.loads((tmp_path / "labels.geojson").read_text(encoding="utf-8"))["features"]
-    assert [feature["properties"]["metadata"]["stack"] for feature in features] == ["K4", "K4", "K5"]
+    paths = sorted(tmp_path.glob("labels*"))
+    assert [path.name for path in paths] == ["labels-K4.geojson", "labels-K5.geojson"]
+    both = [json.loads(path.read_text(encoding="utf-8"))["features"] for path in paths]  # of two images
+    assert [[feature["properties"]["metadata"]["stack"] for feature in one] for one in both] == [["K4", "K4"], ["K5"]]
+    features = both[0]
     assert features[0]["properties"]["classification"] == {"name": "<b>tubule</b>", "color": [255, 0, 0]}
     mask = tifffile.imread(folder / "K4_mask.tif")
     location = project.location(0)
@@ -251,8 +255,18 @@ def test_geojson_has_the_outlines_of_labeled_nuclei(project: Project, folder: Pa
     x, y = ring[:-1].T
     area = abs((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) / 2
     assert area == (mask == location.id).any(axis=0).sum()
-    export_labels(project, "geojson", buffer := io.BytesIO())
-    assert buffer.getvalue() == (tmp_path / "labels.geojson").read_bytes()
+    for feature in features:
+        z = ndimage.center_of_mass(mask == int(feature["properties"]["name"]))[0]
+        assert feature["geometry"].get("plane", {"z": 0})["z"] == round(z)
+    assert any("plane" in feature["geometry"] for feature in features)
+    buffer = io.BytesIO()
+    assert export_labels(project, "geojson", buffer) == 3
+    with zipfile.ZipFile(buffer) as archive:
+        assert archive.namelist() == ["K4.geojson", "K5.geojson"]
+        assert [archive.read(name) for name in archive.namelist()] == [path.read_bytes() for path in paths]
+    project.labels.apply([(n_first, None)], "ann")
+    assert export_labels(project, "geojson", tmp_path / "one.geojson") == 2
+    assert (tmp_path / "one.geojson").read_bytes() == paths[0].read_bytes()
 
 
 def test_csv_is_a_table_of_classes(project: Project, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from nephros.annotation.adding import AddedCells
 from nephros.annotation.cell_reading import Progress
 from nephros.annotation.export import export_labels
 from nephros.annotation.label_import import import_labels
+from nephros.annotation.project import Project
 from nephros.errors import InvalidArgument
 from nephros.server.disk_uploads import DiskPart, without_folder
 from nephros.server.error_responses import json_response, reject_repeated_parameters
@@ -120,18 +121,30 @@ def add_file_routes(router: APIRouter, session: ProjectSession) -> None:
 
 def _export_endpoint(session: ProjectSession, name: Any, media_type: str) -> Any:
     async def export() -> Response:
-        """Export all labels: a table of cells, outlines for QuPath, or images and labels as MedMNIST lays them out."""
+        """Export all labels: a table of cells, outlines for QuPath (of several stacks a zip archive of a
+        file for each), or images and labels as MedMNIST lays them out."""
         with ExitStack() as scope:
             path = scope.enter_context(session.scratch_folder()) / f"labels.{name}"
-            await session.write(export_labels, session.project, name, path)
+            await session.write(_write_labels, session.project, name, path)
             return await download(session, path, media_type, scope, f"{session.project.name}.{name}")
 
     return export
 
 
+def _write_labels(project: Project, label_format: Any, path: Path) -> None:
+    with path.open("wb") as file:  # and not as a path, where GeoJSON of several stacks would be several files
+        export_labels(project, label_format, file)
+
+
 async def download(session: ProjectSession, path: Path, media_type: str, scope: ExitStack, file_name: str) -> Response:
-    """Return a file as a response that browsers save; `scope` is closed when it is sent."""
+    """Return a file as a response that browsers save; `scope` is closed when it is sent.
+
+    GeoJSON of several stacks is a zip archive, and gets the name of one.
+    """
     file = scope.enter_context(await session.read(path.open, "rb"))
+    if file_name.endswith(".geojson") and await session.read(file.read, 2) == b"PK":
+        media_type, file_name = "application/zip", f"{file_name}.zip"
+    file.seek(0)
     size = os.fstat(file.fileno()).st_size
     plain = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in file_name)
     headers = {"content-disposition": f'attachment; filename="{plain}"'}
