@@ -72,12 +72,16 @@ def _compared_row(row: dict[str, str]) -> dict[str, str]:
 
 
 def _training(minutes: str, device: str, started_from: str, n_teachers: int) -> str:
-    """Return such as ``2.0 minutes on an H100, from nephros-distilled, 3 teachers``."""
-    place = "an H100" if "H100" in device else "a CPU"
-    parts = [f"{minutes} minutes on {place}"]
+    """Return such as ``2.0 minutes on an H100, from nephros-distilled, 3 teachers``, with the device since times depend on it."""
+    parts = [f"{minutes} minutes on {_place(device)}"]
     parts += [f"from {started_from}"] if started_from else []
     parts += [pluralize(n_teachers, "teacher")] if n_teachers else []
     return ", ".join(parts)
+
+
+def _place(device: str) -> str:
+    """Return a run's device in a sentence, such as ``an H100`` or ``2 CPU threads, bf16``: minutes compare on one device only."""
+    return "an H100" if "H100" in device else re.sub(r"^CPU, (\d+)", r"\1 CPU", device)
 
 
 def _read_csv(name: str) -> list[dict[str, str]]:

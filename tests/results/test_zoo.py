@@ -131,7 +131,10 @@ def test_the_summary_keeps_recipes_and_published_results_by_falling_accuracy() -
     published = [row for row in rows if not row["training"]]
     assert {row["method"] for row in published} <= {result.method for result in published_results()}
     recipes = [row for row in rows if row["method"].endswith(", recipe")]
-    assert all("on a CPU" in row["training"] for row in recipes)
+    minutes = {row["method"]: row["training"] for row in recipes}
+    assert minutes["nephros-fast, recipe"].endswith(" minutes on 2 CPU threads, bf16")
+    assert minutes["nephros, recipe"].endswith(" minutes on 1 CPU thread")
+    assert all(" CPU thread" in text for text in minutes.values())
     assert len(published) + len(recipes) + len(bundled_names()) == len(rows)
 
 
@@ -139,7 +142,12 @@ def test_fill_writes_derived_files_that_are_missing(tmp_path: Path, monkeypatch:
     (tmp_path / "compare").mkdir()
     shutil.copy(zoo.HERE / "compare" / "compare.csv", tmp_path / "compare")
     shutil.copytree(zoo.HERE / "frontier-runs", tmp_path / "frontier-runs")
-    for file in ("nephros.csv", frontier.EARLIER, *(path.name for path in zoo.HERE.glob("*-history.csv"))):
+    for file in (
+        "nephros.csv",
+        "compute.csv",
+        frontier.EARLIER,
+        *(path.name for path in zoo.HERE.glob("*-history.csv")),
+    ):
         shutil.copy(zoo.HERE / file, tmp_path)
     for module in ("zoo", "frontier", "summary"):
         monkeypatch.setattr(f"results.{module}.HERE", tmp_path)
