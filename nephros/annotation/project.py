@@ -253,6 +253,7 @@ class Project:
         time_point: int | None = None,
         voxel_size: VoxelSize | None = None,
         min_volume: float | None = None,
+        stitch_threshold: float | None = None,
         segment: str | None = None,
         white_level: float | None = None,
         copy: bool = False,
@@ -273,6 +274,7 @@ class Project:
             time_point: in a time series.
             voxel_size: micrometers along z, y and x.
             min_volume: leave out smaller nuclei.
+            stitch_threshold: of masks whose ids count within each slice only, as for `nephros.prepare`.
             segment: how to segment the nuclei without a mask, as for `nephros.prepare`.
             white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the project or, of the
                 first ones, that of the model or their brightest pixel.
@@ -289,7 +291,7 @@ class Project:
         if not paths:
             raise InvalidArgument("source", "empty", "the path of at least one file or folder")
         options = StackOptions(
-            channel, image, voxel_size, axes, min_volume, mask, level, time_point, segment=segment
+            channel, image, voxel_size, axes, min_volume, mask, level, time_point, stitch_threshold, segment
         )  # fmt: skip
         with self._add_lock, self.lock():
             added = add_cells(self.root, self._cells, paths, options, white_level, copy=copy, progress=progress)

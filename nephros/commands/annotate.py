@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nephros.commands.parser import MASK_HELP, MODEL_HELP, SEGMENT_HELP, CommandParser, parse_numbers
+from nephros.commands.parser import MASK_HELP, MODEL_HELP, SEGMENT_HELP, STITCH_HELP, CommandParser, parse_numbers
 from nephros.commands.serve import add_address_options, exit_on_sigterm, require_serve_extra
 from nephros.commands.stack_options import add_stack_options
 from nephros.errors import NephrosError
@@ -39,6 +39,7 @@ def annotate(argv: list[str]) -> int:
     parser.option("name", "name of a new project (default: that of its folder)")
     parser.option("model", f"for a new project, the model whose features it learns from: {MODEL_HELP}", metavar="M")
     parser.option("mask", f"for stacks: {MASK_HELP}", metavar="MASK")
+    parser.option("stitch-threshold", f"for stacks: {STITCH_HELP}", float, "SHARE")
     parser.option("segment", f"for stacks: {SEGMENT_HELP}", metavar="NAME")
     add_stack_options(parser)
     parser.option(

@@ -37,6 +37,7 @@ def annotate(
     time_point: int | None = None,
     voxel_size: VoxelSize | None = None,
     min_volume: float | None = None,
+    stitch_threshold: float | None = None,
     segment: str | None = None,
     white_level: float | None = None,
     labels: str | Path | None = None,
@@ -69,6 +70,7 @@ def annotate(
         time_point: index in a time series.
         voxel_size: micrometers along z, y and x.
         min_volume: leave out smaller nuclei, in cubic micrometers.
+        stitch_threshold: of masks whose ids count within each slice only, as `nephros.prepare` takes it.
         segment: how to segment the nuclei of stacks without a mask, as for `nephros.prepare`.
         white_level: pixel value that becomes 255 in images of more than 8 bits; the project keeps it, or the brightest of the
             first images, for later ones and for the models that are trained on it.
@@ -87,7 +89,8 @@ def annotate(
     paths = [data] if isinstance(data, str | Path) else list(data)
     options: dict[str, Any] = {
         "mask": mask, "channel": channel, "image": image, "axes": axes, "level": level, "time_point": time_point,
-        "voxel_size": voxel_size, "min_volume": min_volume, "segment": segment, "white_level": white_level,
+        "voxel_size": voxel_size, "min_volume": min_volume, "stitch_threshold": stitch_threshold, "segment": segment,
+        "white_level": white_level,
     }  # fmt: skip
     _check_options(paths, options, labels, annotator, export)
     with _opened(Path(project).expanduser(), name, model, must_exist=export is not None and not paths) as opened:

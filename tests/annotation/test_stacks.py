@@ -20,6 +20,7 @@ from nephros.data.load import load_dataset
 from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName
 from nephros.microscopy import segmenters
 from nephros.microscopy.class_table import read_class_table
+from nephros.microscopy.masks import open_mask
 from tests.annotation.conftest import VOXEL_SIZE, write_stack
 
 
@@ -208,6 +209,26 @@ def test_uploads_of_another_mask_or_stack_of_the_same_name_are_refused(tmp_path:
     stack.rename(tmp_path / "upload" / "K6.ome.tif")
     assert project.add_cells(tmp_path / "upload" / "K6.ome.tif", mask=str(mask), copy=True).n_added > 0
     assert [source.name for source in project.info.stacks] == ["K4", "K6"]
+
+
+def test_ids_that_count_within_each_slice_are_joined(tmp_path: Path) -> None:
+    stack, mask, values = write_stack(tmp_path, shape=(9, 80, 64))
+    by_slice = np.stack([np.unique(one, return_inverse=True)[1].reshape(one.shape) for one in values]).astype(np.int32)
+    tifffile.imwrite(mask, by_slice, imagej=False, photometric="minisblack")
+    project = Project.create(tmp_path / "kidney")
+    with pytest.raises(FileError, match="stitch_threshold"):
+        project.add_cells(stack, mask=str(mask))
+    project.add_cells(stack, mask=str(mask), stitch_threshold=0.25)
+    stitched = np.stack(list(open_mask(mask, values.shape, 0.25).slices()))
+    assert project.table.indices.tolist() == np.unique(stitched)[1:].tolist()
+    nucleus = stitched[stitched > 0][-1]
+    tissue = project.tissue(int(np.flatnonzero(project.table.indices == nucleus)[0]))
+    assert tissue is not None
+    n_slices = np.sum([(stitched[z] == nucleus).any() for z in tissue.z])
+    assert tissue.outline.any(axis=(1, 2)).sum() == n_slices
+    assert project.add_cells(stack, mask=str(mask), stitch_threshold=0.25).n_added == 0
+    with pytest.raises(InvalidArgument, match="stitch_threshold"):
+        project.add_cells(stack, mask=str(mask), stitch_threshold=0.5)
 
 
 def test_the_segmenter_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,12 @@ class UploadParams(BaseModel):
     white_level: float | None = Field(
         None, gt=0, le=2**31, description="Value that becomes 255 in images of more than 8 bits."
     )
+    stitch_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Overlap from which objects of the mask's slices are joined, where ids count per slice.",
+    )
     segment: Segmenter | None = Field(None, description=SEGMENT_DESCRIPTION)
 
 
@@ -163,7 +169,7 @@ def _adder(session: ProjectSession, folder: Path, parts: list[DiskPart], params:
         raise RequestRejected(400, "A mask belongs to one stack: send one file in files and one in mask.")
     if params.voxel_size is not None and min(map(float, params.voxel_size.split(","))) <= 0:
         raise InvalidArgument("voxel_size", params.voxel_size, "three numbers above 0")
-    options: dict[str, Any] = {"channel": params.channel, "white_level": params.white_level, "segment": params.segment}
+    options: dict[str, Any] = params.model_dump(exclude={"voxel_size"})
     if params.voxel_size is not None:
         options["voxel_size"] = tuple(float(side) for side in params.voxel_size.split(","))
     if masks:
