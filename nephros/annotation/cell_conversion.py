@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nephros.annotation.project_file import CellFile, ProjectInfo
-from nephros.data.images.color import PLANE_NAMES
+from nephros.data.images.color import plane_number
 from nephros.errors import InvalidArgument
 from nephros.text_tables import join_words
 
@@ -37,7 +37,7 @@ def check_white_level(info: ProjectInfo, white_level: float | None) -> None:
 
 def check_same_reading(file: CellFile, channel: int | str | None, white_level: float | None) -> None:
     """Raise InvalidArgument where a file that is in the project would be read otherwise, whose cells stay as they are."""
-    former_channel, new_channel = _plane(file.channel), _plane(channel)
+    former_channel, new_channel = plane_number(file.channel), plane_number(channel)
     for parameter, value, former in (
         ("channel", new_channel, former_channel),
         ("white_level", white_level, file.white_level),
@@ -88,10 +88,3 @@ def with_levels(info: ProjectInfo, used: UsedLevels, white_level: float | None) 
         )
         return dataclasses.replace(info, conversion=conversion, white_level=white_level), ()
     return info, ()
-
-
-def _plane(channel: int | str | None) -> int | None:
-    """Return the number of a plane of images; None for a name that only stacks have."""
-    if isinstance(channel, str):
-        return PLANE_NAMES.index(channel.lower()) if channel.lower() in PLANE_NAMES else None
-    return channel

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.folders.voxel_table import VoxelTable
-from nephros.data.images.color import PLANE_NAMES
+from nephros.data.images.color import plane_number
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.decoder import ImageDecoder
 from nephros.data.images.decoding import strict_pillow_warnings
@@ -126,7 +126,7 @@ class CellReader:
         self.shape, self._check_size, self._volumes = shape, check_size, volumes
         self._all_stacks = all_stacks or (stack_options is not None and stack_options.mask is not None)
         if stack_options is not None and stack_options.channel is not None:
-            channel = _plane_number(stack_options.channel)
+            channel = plane_number(stack_options.channel)
         self._training, self._conversion = conversion, conversion.override(white_level, channel)
         self._channel = channel
         self._level_origin = "" if white_level is not None else f" (as in {level_source})"
@@ -393,13 +393,6 @@ def _as_decoded(image: NDArray[Any]) -> DecodedImage:
 def _display_path(path: Path | StackUrl | InMemoryFile) -> str:
     """Return a path, a URL or the name of an upload as text that can be written anywhere."""
     return path.name if isinstance(path, InMemoryFile) else display_path(path)
-
-
-def _plane_number(channel: int | str) -> int | None:
-    """Return which plane of an image a stack's channel would be: images have no names of channels but those of colors."""
-    if isinstance(channel, str):
-        return PLANE_NAMES.index(channel.lower()) if channel.lower() in PLANE_NAMES else None
-    return channel
 
 
 def _collate(pending: list[tuple[int, NDArray[np.uint8]]]) -> CellBatch:

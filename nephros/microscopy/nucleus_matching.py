@@ -137,11 +137,11 @@ def _fit_positions(
     located = np.flatnonzero(~np.isnan(centers[:, 1:]).any(axis=1))
     if not len(located) or not scales:
         return None
-    centers, own, radii = centers[located], named[located], _radii(nuclei, sides)
-    own_radii = np.where(own >= 0, radii[own], 0)
-    distances = {unit: _distances(centers * scale, own, nuclei, sides) for unit, scale in scales.items()}
-    unit = max(scales, key=lambda unit: int((distances[unit] <= own_radii).sum()))
-    if (distances[unit] <= own_radii).sum() < max(1, _MIN_MATCHED_SHARE * (own >= 0).sum()):
+    centers, by_id, radii = centers[located], named[located], _radii(nuclei, sides)
+    radii_by_id = np.where(by_id >= 0, radii[by_id], 0)
+    distances = {unit: _distances(centers * scale, by_id, nuclei, sides) for unit, scale in scales.items()}
+    unit = max(scales, key=lambda unit: int((distances[unit] <= radii_by_id).sum()))
+    if (distances[unit] <= radii_by_id).sum() < max(1, _MIN_MATCHED_SHARE * (by_id >= 0).sum()):
         places = {unit: _nuclei_at(centers * scale, nuclei, sides) for unit, scale in scales.items()}
         n_close = {
             unit: int(
@@ -152,14 +152,14 @@ def _fit_positions(
         unit = max(scales, key=n_close.__getitem__)
         if n_close[unit] < _MIN_MATCHED_SHARE * len(located):
             return None
-    doubtful = distances[unit] > own_radii
-    place, own = _nuclei_at(centers[doubtful] * scales[unit], nuclei, sides), own[doubtful]
+    doubtful = distances[unit] > radii_by_id
+    place, by_id = _nuclei_at(centers[doubtful] * scales[unit], nuclei, sides), by_id[doubtful]
     is_scattered = scattered_nuclei(nuclei.voxels, nuclei.far_voxels)[
-        own
+        by_id
     ]  # whose centroid others take for another place
-    is_near = (place < 0) & (distances[unit][doubtful] <= _MAX_RADII * own_radii[doubtful])
+    is_near = (place < 0) & (distances[unit][doubtful] <= _MAX_RADII * radii_by_id[doubtful])
     fit = named.copy()
-    fit[located[doubtful]] = np.where((own >= 0) & (is_scattered | is_near), own, place)
+    fit[located[doubtful]] = np.where((by_id >= 0) & (is_scattered | is_near), by_id, place)
     return fit
 
 

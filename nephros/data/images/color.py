@@ -21,6 +21,13 @@ _MIN_LUT_COLORS, _MAX_LUT_STEP, _MAX_LUT_JUMPS = 200, 24, 2
 has two)."""
 
 
+def plane_number(channel: int | str | None) -> int | None:
+    """Return which plane of an image a stack's channel would be: images have no names of channels but those of colors."""
+    if isinstance(channel, str):
+        return PLANE_NAMES.index(channel.lower()) if channel.lower() in PLANE_NAMES else None
+    return channel
+
+
 def signal_planes(image: NDArray[Any]) -> tuple[int, ...]:
     """Return the planes of an (h, w, 3) color image that hold its signal.
 
