@@ -79,6 +79,17 @@ def test_triptychs_draw_three_cells_per_error(shape: tuple[int, ...]) -> None:
         assert text in texts
 
 
+def test_images_with_names_show_them() -> None:
+    images = np.random.default_rng(0).integers(0, 60, (len(ROWS), 28, 28)).astype(np.uint8)
+    names = np.array([f"K4, nucleus {100 + i}" for i in range(len(ROWS))], dtype="U80")
+    names[3] = "a kidney stack of mouse 3, nucleus 1234"
+    rows = most_confident_errors(evaluation_of(ROWS), 0)
+    figure = plot_misclassified(rows, images, NAMES, "test", "Example cells, synthetic", image_names=names)
+    texts = [artist.get_text() for artist in figure.findobj(Text)]
+    assert "K4, nucleus 102" in texts
+    assert texts[texts.index("#3") + 1 :][:2] == ["…mouse 3, nucleus", "1234"]
+
+
 def test_explanations_are_below_their_error() -> None:
     images = np.random.default_rng(0).integers(0, 60, (len(ROWS), 28, 28)).astype(np.uint8)
     rows = most_confident_errors(evaluation_of(ROWS), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ _WIDTH = 3 * _SIDE + 2 * _GAP + 2 * _EDGE
 _TOP, _CAPTION, _ROW_GAP = 0.42, 0.6, 0.16
 """Inches."""
 
+_LINE_LENGTH = 18
+"""Characters of a line below an image."""
 _COLUMN_TITLES = ("predicted class", "misclassified image", "actual class")
 
 
@@ -126,11 +129,12 @@ def plot_misclassified(
     split: str,
     title: str,
     explanations: Sequence[CellExplanation] | None = None,
+    image_names: NDArray[np.str_] | None = None,
 ) -> Figure:
     """Draw one row per error: a cell of the predicted class | the misclassified cell | a cell of the actual class.
 
     Below the outer cells are their class and its probability; below the misclassified cell are the probabilities of the class
-    on its left (predicted) and of that on its right (actual), and its position in the split.
+    on its left (predicted) and of that on its right (actual), its position in the split and, if it has one, its name.
 
     Args:
         rows: at least one, from `most_confident_errors`.
@@ -139,6 +143,7 @@ def plot_misclassified(
         split: train, val or test; sets the color of the frame.
         title: the data's title.
         explanations: one per row; each adds a row with the heat map and the most similar training cells.
+        image_names: (n,) name of each image of the split, where they have names; of a long one the end is shown.
     """
     row_height = 2 * (_SIDE + _CAPTION) + _ROW_GAP if explanations else _SIDE + _CAPTION
     height = _TOP + len(rows) * row_height + 0.1
@@ -159,7 +164,7 @@ def plot_misclassified(
             score = (
                 f"correct, p {cell.confidence:.2f}" if cell.is_correct else f"missed, p {cell.actual_probability:.2f}"
             )
-            lines = [*wrap_label(class_names[cell.actual], 18, 2).split("\n"), score]
+            lines = [*wrap_label(class_names[cell.actual], _LINE_LENGTH, 2).split("\n"), score]
             for i, line in enumerate(lines):
                 axes.text(left, text_top + 0.125 * i, line, fontsize=SMALL, color=MUTED if line is score else INK)
         left, misclassified = lefts[1], row.cell
@@ -168,12 +173,20 @@ def plot_misclassified(
         axes.text(
             left + _SIDE, text_top, f"{misclassified.actual_probability:.2f} →", fontsize=7.5, ha="right", color=MUTED
         )
-        axes.text(left, text_top + 0.125, f"#{misclassified.index}", fontsize=SMALL, color=MUTED)
+        name_lines = [] if image_names is None else _name_lines(str(image_names[misclassified.index]))
+        for i, line in enumerate([f"#{misclassified.index}", *name_lines], start=1):
+            axes.text(left, text_top + 0.125 * i, line, fontsize=SMALL, color=MUTED)
         if explanations:
             _draw_explanation(
                 axes, lefts, top + _SIDE + _CAPTION, explanations[r], images[misclassified.index], class_names
             )
     return figure
+
+
+def _name_lines(name: str) -> list[str]:
+    """Return the name of an image in up to two lines: of a longer one the end, where the id or the file is, after an ellipsis."""
+    lines = textwrap.wrap(name, _LINE_LENGTH)
+    return lines if len(lines) <= 2 else [f"…{lines[-2]}", lines[-1]]
 
 
 def _draw_explanation(
@@ -192,7 +205,7 @@ def _draw_explanation(
     ]
     captions = [["evidence for the", "prediction", f"({explanation.method})"]]
     captions += [
-        [*wrap_label(class_names[cell.label], 18, 2).split("\n"), f"similar, {cell.similarity:.2f}"]
+        [*wrap_label(class_names[cell.label], _LINE_LENGTH, 2).split("\n"), f"similar, {cell.similarity:.2f}"]
         for cell in explanation.similar_cells
     ]
     for left, panel, lines in zip(lefts, panels, captions, strict=False):

@@ -183,7 +183,9 @@ def _draw_cells(
             explained = explain(images[errors[:, 0]], errors[:, 1]) if explain else None
             explanations = explained or explanations
             n = MAX_ERRORS_IN_FIGURE
-            figure = plot_misclassified(rows[:n], displayed, class_names, split, title, explained and explained[:n])
+            figure = plot_misclassified(
+                rows[:n], displayed, class_names, split, title, explained and explained[:n], image_names
+            )
             writer(figure, f"errors-{c:02d}", f"Most confident errors on {name}")
         mistakes = [
             make_mistake(row, displayed, class_names, explanation, title, image_names)
