@@ -27,7 +27,7 @@ from nephros.presets import RECIPES
 from nephros.runs import RunFolder
 from nephros.training.history import count_images_seen, read_history
 
-QUICK = ("--data", "synthetic", "--epochs", "1")
+QUICK = ("--data", "synthetic", "--epochs", "1", "--passes_per_epoch", "1", "--model.base_channels", "8")
 
 
 @dataclass(frozen=True)
