@@ -43,8 +43,8 @@ class Goal:
 
     def command(self, teacher: str | None) -> list[str]:
         """Return the arguments of `nephros` that train it; the options come last, so they decide."""
-        taught = ["--teachers", teacher, "--distillation_weight", "0.9"] if teacher else []
-        return ["train", self.recipe, *taught, *self.options]
+        teacher_options = ["--teachers", teacher, "--distillation_weight", "0.9"] if teacher else []
+        return ["train", self.recipe, *teacher_options, *self.options]
 
 
 AUTOKERAS, BEST_AT_28_PIXELS = 0.703, 0.734

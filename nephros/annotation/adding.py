@@ -17,7 +17,7 @@ from nephros.annotation.cell_conversion import check_same_reading, check_white_l
 from nephros.annotation.cell_files import Cells, CellTable, save_cells
 from nephros.annotation.cell_reading import Progress, ReadCells, file_state, read_cells
 from nephros.annotation.known_stacks import check_same_stack, find_upload
-from nephros.annotation.project_file import CellFile, StackSource
+from nephros.annotation.project_file import UNKNOWN_STATE, CellFile, StackSource
 from nephros.annotation.stack_copies import copy_stack
 from nephros.data.companion_files import companion_files
 from nephros.errors import FileError, InvalidArgument
@@ -224,7 +224,7 @@ def _copy_stacks(
             mask = mask if located.mask_file.is_automatic else Path(mask).name
             stack = dataclasses.replace(stack, path=original, mask=mask)
         else:
-            mask_state = (-1, -1) if located.mask_file.is_automatic else file_state(located.mask_file.path)
+            mask_state = UNKNOWN_STATE if located.mask_file.is_automatic else file_state(located.mask_file.path)
             stack = dataclasses.replace(stack, state=file_state(located.path), mask_state=mask_state)
         stacks[located.display_path] = stack
     return stacks

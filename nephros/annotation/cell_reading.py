@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nephros.annotation.cell_conversion import UsedLevels
 from nephros.annotation.cell_files import CellTable
-from nephros.annotation.project_file import CellFile, ProjectInfo
+from nephros.annotation.project_file import UNKNOWN_STATE, CellFile, ProjectInfo
 from nephros.inference.reader import CellReader, CellSource
 from nephros.microscopy.located import LocatedNuclei
 from nephros.microscopy.location import StackLocation, display_path
@@ -97,9 +97,9 @@ def read_cells(
 def file_state(path: StackLocation) -> tuple[int, int]:
     """Return the size of a file and when it was last changed, in nanoseconds; -1 for a folder, a part of an archive or a URL."""
     if not isinstance(path, Path) or any(parent.is_file() for parent in path.parents):
-        return -1, -1
+        return UNKNOWN_STATE
     stat = path.stat()
-    return (-1, -1) if path.is_dir() else (stat.st_size, stat.st_mtime_ns)
+    return UNKNOWN_STATE if path.is_dir() else (stat.st_size, stat.st_mtime_ns)
 
 
 def _table(sources: Sequence[CellSource], located: Sequence[LocatedNuclei]) -> CellTable:

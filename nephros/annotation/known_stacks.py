@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nephros.annotation.cell_reading import file_state
-from nephros.annotation.project_file import StackSource
+from nephros.annotation.project_file import UNKNOWN_STATE, StackSource
 from nephros.annotation.stack_copies import open_mask
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy import masks
@@ -25,7 +25,6 @@ from nephros.microscopy.voxel_size import format_voxel_size
 _ADVICE = "make another project for its new nuclei, since the labels of this one belong to the former ones"
 _READING_OPTIONS = ("channel", "image", "axes", "level", "time_point")
 """What says which voxels of a file are the stack."""
-_UNKNOWN_STATE = (-1, -1)
 
 
 def check_same_stack(
@@ -47,7 +46,7 @@ def check_same_stack(
         InvalidArgument: an option has another value than when the stack was added.
         NephrosError: the stack or its mask can't be opened with these options.
     """
-    if str(path) == stack.path and stack.state not in (_UNKNOWN_STATE, file_state(path)):
+    if str(path) == stack.path and stack.state not in (UNKNOWN_STATE, file_state(path)):
         raise FileError(path, f"{path} has changed since its nuclei were added to the project; {_ADVICE}.")
     _check_reading_options(path, stack, options)
     if options.voxel_size is not None and not _are_close(options.voxel_size, stack.voxel_size):
@@ -132,7 +131,7 @@ def _is_same_mask(root: Path, path: StackLocation, stack: StackSource, options: 
     assert options.mask is not None
     known = _known_options(stack)
     mask = masks.labels_in_store(path, options.mask, known) or find_mask(options.mask, path)
-    if str(locate(mask)) == stack.mask and _UNKNOWN_STATE != file_state(mask) == stack.mask_state:
+    if str(locate(mask)) == stack.mask and UNKNOWN_STATE != file_state(mask) == stack.mask_state:
         return True
     threshold = options.stitch_threshold if options.stitch_threshold is not None else known.stitch_threshold
     copy, opened = open_mask(root, stack), masks.open_mask(mask, stack.shape, threshold)

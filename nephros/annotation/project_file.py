@@ -17,6 +17,8 @@ from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_error
 FORMAT = "nephros-project-1"
 _FORMAT_STEM = "nephros-project-"
 PROJECT_FILE = "project.json"
+UNKNOWN_STATE = (-1, -1)
+"""In place of the size and the time of the last change of a file: of a folder, a URL or an upload."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class StackSource:
     """As they were given, without the mask; None in projects of earlier versions."""
     white_level: float | None = None
     """As it was given."""
-    state: tuple[int, int] = (-1, -1)
-    """Size and time of the last change of the stack's file, as in CellFile; -1 for a folder, a URL or an upload."""
-    mask_state: tuple[int, int] = (-1, -1)
+    state: tuple[int, int] = UNKNOWN_STATE
+    """Size and time of the last change of the stack's file, as in CellFile, or UNKNOWN_STATE."""
+    mask_state: tuple[int, int] = UNKNOWN_STATE
     """Likewise of the mask's file."""
 
 

@@ -154,9 +154,8 @@ def _fit_positions(
             return None
     doubtful = distances[unit] > radii_by_id
     place, by_id = _nuclei_at(centers[doubtful] * scales[unit], nuclei, sides), by_id[doubtful]
-    is_scattered = scattered_nuclei(nuclei.voxels, nuclei.far_voxels)[
-        by_id
-    ]  # whose centroid others take for another place
+    # Others take the centroid of scattered voxels for another place.
+    is_scattered = scattered_nuclei(nuclei.voxels, nuclei.far_voxels)[by_id]
     is_near = (place < 0) & (distances[unit][doubtful] <= _MAX_RADII * radii_by_id[doubtful])
     fit = named.copy()
     fit[located[doubtful]] = np.where((by_id >= 0) & (is_scattered | is_near), by_id, place)

@@ -86,10 +86,10 @@ def test_prediction_sets_are_calibrated_on_every_labeled_image(head_run: RunFold
     assert card["cross_validation"]["n"] == 96
     assert card["cross_validation"]["accuracy"] == pytest.approx(accuracy)
     assert f"| cross-validation | 96 | {accuracy:.4f} |" in file.with_suffix(".card.md").read_text()
-    told = model_info(card).cross_validation
-    assert told is not None
-    assert told.n == 96
-    assert told.accuracy == pytest.approx(accuracy)
+    cross_validation = model_info(card).cross_validation
+    assert cross_validation is not None
+    assert cross_validation.n == 96
+    assert cross_validation.accuracy == pytest.approx(accuracy)
 
 
 @pytest.mark.figures
