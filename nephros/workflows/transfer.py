@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import csv
 import dataclasses
@@ -31,7 +32,7 @@ from nephros.experiments.transfer import (
     without_labels,
 )
 from nephros.exporters.pretrained import open_pretrained
-from nephros.files import write_text
+from nephros.files import file_lock, write_text
 from nephros.finetuning.choice import METHODS, choose_method
 from nephros.finetuning.cross_validation import cross_validate, predict_held_out
 from nephros.finetuning.features import extract_features
@@ -72,6 +73,8 @@ def reproduce_transfer(
 ) -> list[Path]:
     """Carry the transfer experiment out, and write its table and figure; return their files.
 
+    Several processes may share it: a task that another process is carrying out is left to it.
+
     Args:
         data: name or path of the data whose classes are learned; the far tasks have data sets of their own.
         only: keys of the tasks; by default all.
@@ -88,18 +91,26 @@ def reproduce_transfer(
     folder = Path(runs).expanduser() / "transfer"
     tables = (Path("results") if epochs is None else folder) if out is None else Path(out).expanduser()
     torch_device = devices.resolve_device(device)
-    rows = read_rows(folder / "rows.csv")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows_file = folder / "rows.csv"
     for task in tasks:
-        dataset = load_dataset(data if task.classes else task.data)
-        n_classes = len(task.classes) or dataset.n_classes
-        rows = [with_todays_choice(row, rows, n_classes) if row.task == task.key else row for row in rows]
-        start = _source(task, dataset, folder, device, epochs)
-        names = methods or (METHODS if task.classes else LABELED_METHODS)
-        for new_rows in _task_rows(task, dataset, start, rows, labels_per_class, draws, names, torch_device):
-            rows += new_rows
-            write_rows(folder / "rows.csv", rows)
-            write_transfer_table(rows, tables)
-    return write_transfer_table(rows, tables)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(file_lock(folder / f".{task.key}.lock", wait=False))
+            except BlockingIOError:
+                logger.info("%s: left to the process that is carrying it out", task.key)
+                continue
+            dataset = load_dataset(data if task.classes else task.data)
+            n_classes = len(task.classes) or dataset.n_classes
+            rows = [row for row in read_rows(rows_file) if row.task == task.key]
+            rows = [with_todays_choice(row, rows, n_classes) for row in rows]
+            start = _source(task, dataset, folder, device, epochs)
+            names = methods or (METHODS if task.classes else LABELED_METHODS)
+            for new_rows in _task_rows(task, dataset, start, rows, labels_per_class, draws, names, torch_device):
+                rows += new_rows
+                write_transfer_table(replace_rows(rows_file, task.key, rows), tables)
+            replace_rows(rows_file, task.key, rows)
+    return write_transfer_table(read_rows(rows_file), tables)
 
 
 def select_tasks(only: Sequence[str] = ()) -> list[TransferTask]:
@@ -131,6 +142,16 @@ def read_rows(path: Path) -> list[TransferRow]:
 def write_rows(path: Path, rows: Sequence[TransferRow]) -> None:
     """Write the rows so far."""
     write_text(path, csv_table(_COLUMNS, [[str(getattr(row, name)) for name in _COLUMNS] for row in rows]))
+
+
+def replace_rows(path: Path, task: str, rows: Sequence[TransferRow]) -> list[TransferRow]:
+    """Replace the rows of a task in the file by `rows`, and return all; other processes add theirs before or after."""
+    with file_lock(path.with_name(".rows.lock")):
+        stored = read_rows(path)
+        tasks = dict.fromkeys([*(row.task for row in stored), task])
+        merged = [row for key in tasks for row in (rows if key == task else stored) if row.task == key]
+        write_rows(path, merged)
+    return merged
 
 
 def with_todays_choice(row: TransferRow, rows: Sequence[TransferRow], n_classes: int) -> TransferRow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,13 @@ from nephros.experiments.transfer import (
     without_labels,
 )
 from nephros.exporters.pretrained import open_pretrained
+from nephros.files import file_lock
 from nephros.reporting.plots.transfer import plot_transfer
 from nephros.reporting.transfer import conclusions, write_transfer_table
 from nephros.workflows.transfer import (
     planned_tasks,
     read_rows,
+    replace_rows,
     reproduce_transfer,
     select_tasks,
     starting_classifier,
@@ -119,6 +122,28 @@ def test_rows_are_read_back_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError) as exc_info:
         read_rows(path)
     assert exc_info.value.path == path
+
+
+def test_rows_that_other_processes_wrote_stay(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    first, second = ROWS[:2], [dataclasses.replace(row, task="other") for row in ROWS]
+    assert replace_rows(path, "task", first) == first
+    assert replace_rows(path, "other", second) == [*first, *second]
+    assert replace_rows(path, "task", ROWS) == [*ROWS, *second]
+    assert read_rows(path) == [*ROWS, *second]
+
+
+def test_a_task_that_another_process_carries_out_is_left_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "nephros")
+    folder = tmp_path / "transfer"
+    write_rows(folder / "rows.csv", ROWS)
+    with file_lock(folder / ".rare-nephros-fast.lock"):
+        tables = reproduce_transfer("no-such-data", only=["rare-nephros-fast"], runs=tmp_path, epochs=1, device="cpu")
+    assert "rare-nephros-fast: left to the process that is carrying it out" in caplog.text
+    assert tables[0].parent == folder
+    assert read_rows(folder / "rows.csv") == ROWS
 
 
 def test_the_choice_among_earlier_draws_is_that_of_today() -> None:
