@@ -72,11 +72,11 @@ def matmul_flops(config: BenchmarkConfig, dtype: torch.dtype | None) -> float:
     return best_rate(matrix_products(config.device, dtype), config.device)(config.seconds)
 
 
-def measure(name: str, seed: int, config: BenchmarkConfig, runs: Path) -> Row:
-    """Train a network in a new process, unless an earlier command has; return its time, speed and scores."""
+def measure(name: str, seed: int, config: BenchmarkConfig, runs: Path) -> None:
+    """Train a network in a new process, unless an earlier command has; keep its time, speed and scores."""
     row_file = runs / f"{name}-{seed}.json"
     if row_file.exists():
-        return dict(json.loads(row_file.read_text(encoding="utf-8")))
+        return
     goal, run = GOALS[name], runs / f"{name}-{seed}"
     dtype = autocast_dtype(RECIPES[goal.recipe].amp, config.device)
     teacher = _quick_teacher(config, runs) if config.quick and goal.teacher else goal.teacher
@@ -86,9 +86,13 @@ def measure(name: str, seed: int, config: BenchmarkConfig, runs: Path) -> Row:
     _nephros([*options, *(QUICK if config.quick else ())], config)
     minutes = (RunFolder.open(run).file("weights.safetensors").stat().st_mtime - start_time) / 60
     rates.append(matmul_flops(config, dtype))
-    row = _row(name, RunFolder.open(run), minutes, max(rates), dtype)
-    write_json(row_file, row)
-    return row
+    write_json(row_file, _row(name, RunFolder.open(run), minutes, max(rates), dtype))
+
+
+def _kept_rows(runs: Path) -> list[Row]:
+    """Return the rows of all runs that are kept, by network and seed."""
+    rows: list[Row] = [json.loads(file.read_text(encoding="utf-8")) for file in runs.glob("*-*.json")]
+    return sorted(rows, key=lambda row: (list(GOALS).index(row["run"]), row["seed"]))
 
 
 def _quick_teacher(config: BenchmarkConfig, runs: Path) -> str:
@@ -148,14 +152,17 @@ def main() -> None:
         "--runs",
         type=Path,
         metavar="FOLDER",
-        help="keep the runs and their rows here; those that are there already are not trained again",
+        help="keep the runs and their rows here; those that are there already are not trained again, and the record has all",
     )
     config = parse_config(parser, "speedrun")
     names, seeds = config.args.only, config.args.seeds
     with tempfile.TemporaryDirectory() as scratch:
         runs = config.args.runs or Path(scratch)
         _check_runs(names, seeds, runs, parser)
-        rows = [measure(name, seed, config, runs) for name in names for seed in seeds]
+        for name in names:
+            for seed in seeds:
+                measure(name, seed, config, runs)
+        rows = _kept_rows(runs)
     title = "synthetic cells" if config.quick else "TissueMNIST"
     publish(replace(config, repeats=len(rows)), f"From a cold process to saved weights, {title}", rows, title)
 
