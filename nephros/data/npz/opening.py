@@ -84,6 +84,7 @@ def open_npz(
             contents.is_labeled,
             class_names,
             seed,
+            max_bytes,
             falls_back=groups == "auto" and f"{CONVERSION_ARRAY}.npy" in archive.namelist(),
             draw_test=draw_test,
         )

@@ -28,25 +28,27 @@ def assign_arrays(
     is_labeled: Mapping[str, NDArray[np.bool_]],
     class_names: tuple[str, ...],
     seed: int,
+    max_bytes: int,
     *,
     falls_back: bool = False,
     draw_test: bool = True,
 ) -> SplitAssignment:
     """Assign the labeled images of all arrays, one after the other, to splits.
 
-    `labels` are theirs, by split, and `is_labeled` says of all images which they are.
+    `labels` are theirs, by split, and `is_labeled` says of all images which they are. `max_bytes` is the free memory, as
+    `nephros.data.npz.arrays.read_small_array` takes it.
     """
     given = None
     if layout.splits:
-        given = _read_splits(path, archive, layout.splits, len(is_labeled[""]))[is_labeled[""]]
+        given = _read_splits(path, archive, layout.splits, len(is_labeled[""]), max_bytes)[is_labeled[""]]
     elif layout.split_flags:
-        given = _read_split_flags(path, archive, layout.split_flags, len(is_labeled[""]))[is_labeled[""]]
+        given = _read_split_flags(path, archive, layout.split_flags, len(is_labeled[""]), max_bytes)[is_labeled[""]]
     elif "" not in labels:
         given = np.concatenate([np.full(len(values), SPLITS.index(split)) for split, values in labels.items()])
     group_names: list[str] = []
     for split, selected in is_labeled.items():
         name = layout.groups.get(split, "")
-        names = _read_groups(path, archive, name, len(selected)) if name else [""] * len(selected)
+        names = _read_groups(path, archive, name, len(selected), max_bytes) if name else [""] * len(selected)
         group_names += itertools.compress(names, selected)
     return assign_splits(
         path,
@@ -69,7 +71,7 @@ def _given_by(layout: NpzLayout) -> str:
 
 
 def _read_split_flags(
-    path: Path, archive: zipfile.ZipFile, flags: Mapping[str, str], n_images: int
+    path: Path, archive: zipfile.ZipFile, flags: Mapping[str, str], n_images: int, max_bytes: int
 ) -> NDArray[np.int64]:
     """Return the split of each image, as arrays of truth values say."""
     columns = {}
@@ -80,7 +82,7 @@ def _read_split_flags(
                 path,
                 f"{path}: {name} is {array.dtype} {array.shape}; it must hold a truth value for each of {n_images} images.",
             )
-        columns[split] = read_small_array(path, archive, array, 0).reshape(-1).astype(bool).tolist()
+        columns[split] = read_small_array(path, archive, array, max_bytes).reshape(-1).astype(bool).tolist()
     splits = []
     for index, row in enumerate(zip(*columns.values(), strict=True)):
         try:
@@ -90,9 +92,9 @@ def _read_split_flags(
     return np.array(splits, dtype=np.int64)
 
 
-def _read_splits(path: Path, archive: zipfile.ZipFile, name: str, n_images: int) -> NDArray[np.int64]:
+def _read_splits(path: Path, archive: zipfile.ZipFile, name: str, n_images: int, max_bytes: int) -> NDArray[np.int64]:
     """Return the split of each image, as an array of words says."""
-    values = _read_text(path, archive, name, n_images)
+    values = _read_text(path, archive, name, n_images, max_bytes)
     words, inverse = np.unique(np.char.lower(values), return_inverse=True)
     try:
         splits = {word: SPLITS.index(split) for split, word in find_splits(words.tolist()).items()}
@@ -105,12 +107,12 @@ def _read_splits(path: Path, archive: zipfile.ZipFile, name: str, n_images: int)
     return np.array([splits[word] for word in words.tolist()], dtype=np.int64)[inverse.reshape(-1)]
 
 
-def _read_groups(path: Path, archive: zipfile.ZipFile, name: str, n_images: int) -> list[str]:
+def _read_groups(path: Path, archive: zipfile.ZipFile, name: str, n_images: int, max_bytes: int) -> list[str]:
     """Return the group of each image; "" for one without a group."""
-    return [str(text).strip() for text in _read_text(path, archive, name, n_images)]
+    return [str(text).strip() for text in _read_text(path, archive, name, n_images, max_bytes)]
 
 
-def _read_text(path: Path, archive: zipfile.ZipFile, name: str, n_images: int) -> NDArray[np.str_]:
+def _read_text(path: Path, archive: zipfile.ZipFile, name: str, n_images: int, max_bytes: int) -> NDArray[np.str_]:
     """Return an array of a word, or a whole number as text, per image."""
     array = open_array(path, archive, name)
     if array.dtype.kind not in "USiu" or array.shape not in ((n_images,), (n_images, 1)):
@@ -119,5 +121,5 @@ def _read_text(path: Path, archive: zipfile.ZipFile, name: str, n_images: int) -
             f"{path}: {name} is {array.dtype} {array.shape}; it must hold a word or a whole number for each of {n_images} "
             "images.",
         )
-    values = read_small_array(path, archive, array, 0).reshape(-1)
+    values = read_small_array(path, archive, array, max_bytes).reshape(-1)
     return decode_text(values) if values.dtype.kind in "US" else values.astype(np.str_)

@@ -136,6 +136,18 @@ def test_groups_per_split_are_kept_together_and_compared(tmp_path: Path) -> None
     assert "1 of 10 groups" in warning
 
 
+def test_groups_and_splits_may_take_as_much_memory_as_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz_arrays, "MAX_NAMES_BYTES", 1000)
+    monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path / "cache"))
+    groups = np.array([f"P{number // 6}/{'x' * 72}.tif" for number in range(N)])
+    splits = np.array(["train"] * 40 + ["val"] * 10 + ["test"] * 10)
+    for number, arrays in enumerate([{"groups": groups}, {"split": splits}]):
+        path = write(tmp_path / f"{number}.npz", images=IMAGES, labels=LABELS, **arrays)
+        assert_all_images_are_there(open_npz(path))
+        with pytest.raises(FileError, match="half of the free memory"):
+            open_npz(path, max_memory=2000)
+
+
 def test_too_few_groups_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.npz", images=IMAGES, labels=LABELS, groups=np.arange(N) // 30)
     with pytest.raises(FileError, match=r"2 groups.*`groups`"):
