@@ -64,7 +64,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         methods: with `pretrained`, the methods of `nephros.finetune` that cross-validation chooses from; the head alone takes
             seconds.
         epochs, batch_size, lr: in place of the recipe's `epochs`, `batch_size` and `optimizer.lr`; None keeps them, except that
-            little data gets smaller batches and more passes.
+            little data gets smaller batches and more passes. Left out with `pretrained`, whose methods have values of their own.
         random_state: seed of weights, order and augmentation; None takes the recipe's.
         device: auto, cpu or cuda.
 
@@ -105,8 +105,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InvalidArgument("y", "1 class", "labels of at least two classes")
-        if not isinstance(self.pretrained, bool | np.bool_):
-            raise InvalidArgument("pretrained", self.pretrained, "True or False")
+        self._check_pretrained()
         images_shape = np.shape(X)[1:]
         if len(images_shape) > 3:
             raise InvalidArgument("X", f"an array of shape {np.shape(X)}", "images or rows of pixels")
@@ -196,6 +195,14 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights, _ = trainer.final_weights()
         model.load_state_dict(weights)
         self.network_, self.recipe_, self.history_ = model, recipe, trainer.history
+
+    def _check_pretrained(self) -> None:
+        if not isinstance(self.pretrained, bool | np.bool_):
+            raise InvalidArgument("pretrained", self.pretrained, "True or False")
+        for parameter in ("epochs", "batch_size", "lr") if self.pretrained else ():
+            if (value := getattr(self, parameter)) is not None:
+                expected = "left out with `pretrained`, whose methods have values of their own"
+                raise InvalidArgument(parameter, value, expected)
 
     def _is_preset(self) -> bool:
         return isinstance(self.recipe, str) and self.recipe in RECIPES
