@@ -33,18 +33,27 @@ def usable_replicas(replicas: int, device: torch.device, world_size: int) -> int
     return replicas if device.type == "cpu" and world_size == 1 else 1
 
 
-def count_replicas(recipe: Recipe, n_images: int, multiply_adds: int, device: torch.device, world_size: int = 1) -> int:
-    """Return how many replicas a new run has: up to one per torch thread, as far as steps are large enough.
+def count_replicas(
+    recipe: Recipe,
+    n_images: int,
+    multiply_adds: int,
+    device: torch.device,
+    world_size: int = 1,
+    *,
+    max_replicas: int | None = None,
+) -> int:
+    """Return how many replicas a new run has, as far as steps are large enough.
 
-    `multiply_adds` are those of one image forward, `n_images` those of the train split. A GPU, several processes, a compiled
-    network and fp16 have one replica.
+    `multiply_adds` are those of one image forward, `n_images` those of the train split. There are up to `max_replicas`; None is
+    one per torch thread. A GPU, several processes, a compiled network and fp16 have one replica.
     """
     if recipe.is_classical or recipe.compile or recipe.amp == "fp16":
         return 1
     batch_size = min(recipe.batch_size, recipe.passes_per_epoch * n_images)
     if batch_size * multiply_adds < MIN_MULTIPLY_ADDS:
         return 1
-    return usable_replicas(max(1, min(torch.get_num_threads(), batch_size // MIN_IMAGES)), device, world_size)
+    replicas = min(max_replicas or torch.get_num_threads(), batch_size // MIN_IMAGES)
+    return usable_replicas(max(1, replicas), device, world_size)
 
 
 class ReplicaGroup:

@@ -46,6 +46,9 @@ MAX_MONITORED_IMAGES = 256
 """Training images on which the history's validation figures are measured where the recipe does not need held-out ones."""
 HELD_OUT_RATIO = (9, 1)
 """Parts for training and for validation where the recipe goes by validation."""
+MAX_REPLICAS = 2
+"""Replicas on a CPU, whatever threads it has: batch statistics are those of a replica's part, so that with one replica per thread
+`random_state` would mean another result with another `n_jobs`."""
 
 
 class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -65,7 +68,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             seconds.
         epochs, batch_size, lr: in place of the recipe's `epochs`, `batch_size` and `optimizer.lr`; None keeps them, except that
             little data gets smaller batches and more passes. Left out with `pretrained`, whose methods have values of their own.
-        random_state: seed of weights, order and augmentation; None takes the recipe's.
+        random_state: seed of weights, order and augmentation; None takes the recipe's. With another
+            number of threads, such as `n_jobs` gives, only sums are rounded otherwise.
         device: auto, cpu or cuda.
 
     Attributes:
@@ -189,7 +193,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train_batches = BatchLoader(train, device, channels_last=recipe.channels_last)
         val_batches = BatchLoader(val, device, channels_last=recipe.channels_last)
         cost = count_multiply_adds(model.network, input_spec(dataset))
-        replicas = count_replicas(recipe, len(train), cost, device)
+        replicas = count_replicas(recipe, len(train), cost, device, max_replicas=MAX_REPLICAS)
         trainer = Trainer(recipe, model, train_batches, val_batches, dataset.class_names, replicas=replicas)
         trainer.run(None, NullCallback())
         weights, _ = trainer.final_weights()

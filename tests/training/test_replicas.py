@@ -191,3 +191,4 @@ def test_large_steps_have_a_replica_per_thread() -> None:
     assert count_replicas(fast, 165_466, 16_000_000, CPU) == 256 // MIN_IMAGES
     torch.set_num_threads(1)
     assert count_replicas(fast, 165_466, 16_000_000, CPU) == 1
+    assert count_replicas(fast, 165_466, 16_000_000, CPU, max_replicas=2) == 2

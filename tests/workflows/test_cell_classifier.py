@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import nephros
+from nephros.device import torch_threads
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.recipe import LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.workflows.cell_classifier import CellClassifier
@@ -207,6 +208,18 @@ def test_a_class_of_one_image_is_named_where_images_are_held_out() -> None:
     labels = np.where(np.arange(60) == 7, "tubule", "podocyte")
     with pytest.raises(InvalidArgument, match="`y` is 1 image of class tubule"):
         CellClassifier(dataclasses.replace(SMALL, checkpoint="best")).fit(X, labels)
+
+
+def test_the_result_of_a_seed_does_not_depend_on_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nephros.training.replicas.MIN_MULTIPLY_ADDS", 0)
+    images, labels = square_images(140, 2, seed=0)
+    normalized = ModelConfig(network="poster", base_channels=2)
+    probabilities = []
+    for threads in (1, 2):
+        with torch_threads(threads):
+            classifier = CellClassifier(dataclasses.replace(SMALL, model=normalized, epochs=3, batch_size=140))
+            probabilities.append(classifier.fit(images, labels).predict_proba(images))
+    np.testing.assert_allclose(probabilities[0], probabilities[1], atol=1e-3)
 
 
 def test_it_is_public() -> None:
