@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.images.array_images import read_array_images
-from nephros.data.images.input_conversion import default_white_level
+from nephros.data.images.input_conversion import BrightestPixel, default_white_level
 from nephros.data.images.transforms import letterbox, to_uint8
 from nephros.data.volumes import read_volumes
 from nephros.errors import InvalidArgument
@@ -48,7 +48,7 @@ class ImageEncoder:
         zoom = -(-MIN_IMAGE_SIDE // min(height, width))
         if lowest < 0:
             return cls(lowest, highest, None, zoom)
-        return cls(0.0, default_white_level(highest, X.dtype), None, zoom)
+        return cls(0.0, default_white_level(BrightestPixel.of(X), X.dtype), None, zoom)
 
     def encode(self, X: NDArray[Any], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Return (n, h, w) or (n, h, w, 3) uint8, resized to `size` (height, width) where that is given."""
@@ -83,7 +83,7 @@ class VolumeEncoder:
     @classmethod
     def fit(cls, X: NDArray[Any]) -> VolumeEncoder:
         """Return the encoder of X, whose brightest voxel, or 1 of floating-point ones up to 1, becomes 255 except in uint8."""
-        return cls(default_white_level(float(X.max(initial=0)), X.dtype))
+        return cls(default_white_level(BrightestPixel.of(X), X.dtype))
 
     def encode(self, X: NDArray[Any], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Return (n, h, w, d) uint8; volumes are not resized."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.images.input_conversion import MIN_SIDE, default_white_level
+from nephros.data.images.input_conversion import MIN_SIDE, BrightestPixel, default_white_level
 from nephros.data.images.transforms import to_uint8
 from nephros.errors import InvalidArgument
 
@@ -56,7 +56,7 @@ def read_volumes(
     if not np.isfinite(array).all() or array.min() < 0:
         raise InvalidArgument(parameter, "negative or not finite voxels", EXPECTED_VOLUMES)
     return to_uint8(
-        slices_last(array), white_level or default_white_level(float(array.max()), array.dtype), black_level
+        slices_last(array), white_level or default_white_level(BrightestPixel.of(array), array.dtype), black_level
     )
 
 

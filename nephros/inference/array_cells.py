@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nephros.data.images.array_images import ArrayImages, read_array_images
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.input_conversion import (
+    BrightestPixel,
     CellShape,
     InputConversion,
     default_white_level,
@@ -54,10 +55,10 @@ def arrays_to_cells(
             planes = select_planes(name, image, channels, conversion.channel)
             levels, origin = conversion, "" if has_user_level else " (as in training)"
             if planes.pixels.dtype != np.uint8 and conversion.white_level is None:
-                maximum = brightest[pixel_type(planes.pixels.dtype)]
-                white_level = default_white_level(maximum, planes.pixels.dtype)
+                of_all = brightest[pixel_type(planes.pixels.dtype)]
+                white_level = default_white_level(of_all, planes.pixels.dtype)
                 levels = replace(conversion, white_level=white_level)
-                origin = " (the brightest of all)" if white_level == maximum else ""
+                origin = " (the brightest of all)" if white_level == of_all.value else ""
             cell, cell_notes = to_cell(name, planes, shape, levels, origin)
         except FileError as error:
             raise _image_error(image, name, str(error)) from error
@@ -72,20 +73,19 @@ def _is_cells(block: NDArray[Any], cell_shape: tuple[int, ...]) -> bool:
     return block.dtype == np.uint8 and block.shape[1:] == cell_shape
 
 
-def _brightest(images: ArrayImages, channels: int, conversion: InputConversion) -> dict[str, float]:
+def _brightest(images: ArrayImages, channels: int, conversion: InputConversion) -> dict[str, BrightestPixel]:
     """Return the brightest pixel of all images of more than 8 bits, by their pixels' type, in the planes that become cells."""
-    maxima: dict[str, float] = {}
+    brightest: dict[str, BrightestPixel] = {}
     if conversion.white_level is not None:
-        return maxima
+        return brightest
     for image in images:
         if image.pixels.dtype != np.uint8:
             pixels = image.pixels
             if pixels.ndim > 2:
                 with suppress(FileError):  # of an image that can't be a cell, which is told when its turn comes
                     pixels = select_planes("", image, channels, conversion.channel).pixels
-            type_name = pixel_type(pixels.dtype)
-            maxima[type_name] = max(maxima.get(type_name, 0.0), float(pixels.max()))
-    return maxima
+            brightest.setdefault(pixel_type(pixels.dtype), BrightestPixel()).add(pixels)
+    return brightest
 
 
 def _image_error(image: DecodedImage, name: str, sentence: str) -> InvalidArgument:

@@ -216,8 +216,8 @@ class Predictor:
                 bits are scaled, other sizes are resized, color becomes gray where the model takes gray. Each conversion is logged
                 as a warning, and is a note of `predict`.
             white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the training images or,
-                where those had 8 bits, 1 for floating-point pixels up to 1, 255 for others up to 255, and else the brightest
-                pixel of all images.
+                where those had 8 bits, 1 for floating-point pixels up to 1, 255 for others up to 255 that may be 8-bit ones, and
+                else the brightest pixel of all images.
             channel: index of the channel that shows the nuclei, in images with several; None takes the training images', or
                 the only one with a signal.
             tta: predict as `with_tta` does, with means over several views of each image.

@@ -19,6 +19,7 @@ from nephros.data.images.decoding import strict_pillow_warnings
 from nephros.data.images.decoding_cost import claimed_pixels
 from nephros.data.images.input_conversion import (
     DEFAULT_CONVERSION,
+    BrightestPixel,
     CellShape,
     InputConversion,
     default_white_level,
@@ -133,7 +134,7 @@ class CellReader:
         levels = self._conversion
         self._stack_levels = (None, white_level) if levels.fits_stacks else (levels.black_level, levels.white_level)
         # The brightest pixel of all inputs by their pixels' type: 32-bit ones would make 16-bit ones black.
-        self._brightest: dict[str, float] = {}
+        self._brightest: dict[str, BrightestPixel] = {}
         # Inputs of more than 8 bits (page -> row), whose white level is known only once all inputs have been read.
         self._deferred: list[tuple[Path | InMemoryFile | ImageArray | VoxelTable, dict[int, int]]] = []
         is_one_stack = stack_options is not None and stack_options.tells_of_one_stack
@@ -284,7 +285,7 @@ class CellReader:
             yield row, self._with_notes(row, *to_cell(path, DecodedImage(image, "gray"), self.shape, self._conversion))
 
     def _convert(
-        self, name: object, image: DecodedImage, brightest: dict[str, float] | None = None
+        self, name: object, image: DecodedImage, brightest: dict[str, BrightestPixel] | None = None
     ) -> tuple[NDArray[np.uint8], list[str]] | None:
         """Return a cell and its conversions, or None where the white level is unknown yet; raise FileError if it is not a cell.
 
@@ -297,11 +298,11 @@ class CellReader:
         if planes.pixels.dtype != np.uint8 and conversion.white_level is None:
             type_name = pixel_type(planes.pixels.dtype)
             if brightest is None:
-                self._brightest[type_name] = max(self._brightest.get(type_name, 0.0), float(planes.pixels.max()))
+                self._brightest.setdefault(type_name, BrightestPixel()).add(planes.pixels)
                 return None
             white_level = default_white_level(brightest[type_name], planes.pixels.dtype)
             conversion = replace(conversion, white_level=white_level)
-            origin = " (the brightest of all)" if white_level == brightest[type_name] else ""
+            origin = " (the brightest of all)" if white_level == brightest[type_name].value else ""
         if planes.pixels.dtype != np.uint8 and conversion.white_level is not None:
             self.white_levels[pixel_type(planes.pixels.dtype)] = conversion.white_level
         return to_cell(name, planes, self.shape, conversion, origin)

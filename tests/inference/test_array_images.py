@@ -109,6 +109,14 @@ def test_one_image_is_a_batch_of_one(classifier: Predictor) -> None:
     assert len(classifier.predict(IMAGES[:0])) == 0
 
 
+def test_fractions_beyond_1_are_scaled_by_the_brightest_of_all(classifier: Predictor) -> None:
+    scaled = IMAGES / 200
+    assert 1 < scaled.max() < 2
+    expected = classifier.predict(scaled, white_level=float(scaled.max())).probabilities
+    np.testing.assert_array_equal(classifier.predict_proba(scaled), expected)
+    np.testing.assert_array_equal(classifier.predict_proba(list(scaled)), expected)
+
+
 def test_files_and_arrays_become_the_same_cells(classifier: Predictor, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     deep = [rng.integers(0, 3000, (40, 30)).astype(np.uint16), rng.integers(0, 900, (28, 28)).astype(np.uint16)]

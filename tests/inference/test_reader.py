@@ -33,7 +33,7 @@ def read(
     return reader, cells
 
 
-def save_image(path: Path, value: int, size: tuple[int, int] = (8, 8), dtype: type = np.uint8) -> Path:
+def save_image(path: Path, value: float, size: tuple[int, int] = (8, 8), dtype: type = np.uint8) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full(size, value, dtype=dtype)).save(path)
     return path
@@ -91,6 +91,12 @@ def test_inputs_of_more_bits_leave_those_of_fewer_as_bright_as_they_are(tmp_path
     reader, cells = read(*paths, tmp_path / "float64.npz")
     assert [int(cells[i][0, 0]) for i in range(4)] == [255, 255, 128, 250]
     assert "32-bit pixels scaled to 8-bit: 1.6e+09 (the brightest of all) became 255" in reader.conversion_counts
+
+
+def test_fractions_beyond_1_are_scaled_by_the_brightest_of_all(tmp_path: Path) -> None:
+    paths = [save_image(tmp_path / f"{value}.tif", value, dtype=np.float32) for value in (0.75, 1.5, 1.25)]
+    _, cells = read(*paths)
+    assert [int(cells[i][0, 0]) for i in range(3)] == [128, 255, 212]
 
 
 @pytest.mark.parametrize(("channel", "level"), [("Blue", 30), ("red", 10), (1, 20)])

@@ -101,8 +101,8 @@ def test_fitting_leaves_torchs_random_numbers_alone() -> None:
 
 @pytest.mark.parametrize(
     "images",
-    [X.reshape(60, -1), X / 255, X[..., None], X[:, None], np.repeat(X[..., None], 3, 3), (X - 100.0) / 50],
-    ids=["rows", "float", "nhw1", "n1hw", "rgb", "standardized"],
+    [X.reshape(60, -1), X / 255, X / 200, X[..., None], X[:, None], np.repeat(X[..., None], 3, 3), (X - 100.0) / 50],
+    ids=["rows", "float", "scaled", "nhw1", "n1hw", "rgb", "standardized"],
 )
 def test_images_come_in_many_forms(images: Any) -> None:
     classifier = CellClassifier(SMALL, epochs=8, random_state=0).fit(images, LABELS)

@@ -190,6 +190,14 @@ def test_a_mix_of_bit_depths_needs_a_white_level(tmp_path: Path) -> None:
         nephros.load_dataset(root, white_level=0)
 
 
+def test_floats_that_were_scaled_by_a_percentile_keep_their_contrast(tmp_path: Path) -> None:
+    root = fill(tmp_path / "cells", lambda path, p: tifffile.imwrite(f"{path}.tif", p.astype(np.float32) / 1500))
+    dataset = nephros.load_dataset(root, size=28)
+    brightest = max(oblong(i, k, 16).max() for i in range(4) for k in (0, 1))
+    assert dataset.input_conversion.white_level == pytest.approx(brightest / 1500)
+    assert len(np.unique(dataset.train.images)) > 100
+
+
 def test_requests_of_earlier_versions_stretch_as_these_did(tmp_path: Path) -> None:
     root = fill(tmp_path / "cells", WRITERS["8-bit"])
     request = data_request(root, 28)

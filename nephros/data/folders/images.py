@@ -19,6 +19,7 @@ from nephros.data.images.decoder import ImageDecoder
 from nephros.data.images.decoding import strict_pillow_warnings
 from nephros.data.images.input_conversion import (
     DEFAULT_CONVERSION,
+    BrightestPixel,
     CellShape,
     InputConversion,
     default_white_level,
@@ -139,11 +140,13 @@ def _with_white_level(
             "`white_level` to the value that is white in those of more than 8 bits.",
         )
     deep = [image.pixels for image in images if image.pixels.dtype != np.uint8]
-    highest = max(float(pixels.max()) for pixels in deep)
-    white_level = conversion.white_level or default_white_level(highest, np.result_type(*deep))
+    brightest = BrightestPixel()
+    for pixels in deep:
+        brightest.add(pixels)
+    white_level = conversion.white_level or default_white_level(brightest, np.result_type(*deep))
     kind = next(iter(kinds - {"8-bit"}))
-    if white_level == highest and not conversion.black_level:
-        detail = f"{kind} pixels scaled so that the maximum, {highest:g}, becomes 255"
+    if white_level == brightest.value and not conversion.black_level:
+        detail = f"{kind} pixels scaled so that the maximum, {white_level:g}, becomes 255"
     else:
         detail = f"{kind} pixels scaled so that {white_level:g} becomes 255"
     return replace(conversion, white_level=white_level), [detail]

@@ -23,6 +23,8 @@ CONVERSION_ARRAY = "input_conversion"
 MAX_WHITE_LEVEL = 1 << 31
 _MIN_FRACTION = 0.05
 """Brightest pixel from which floating-point images are on a scale from 0 to 1."""
+_MIN_8_BIT = 16
+"""Brightest pixel from which floating-point images that are not of whole numbers are on a scale from 0 to 255."""
 _MAX_BRIGHTER_SHARE = 0.05
 """Share of pixels above the white level up to which no note says so."""
 _MAX_NEGATIVE_SHARE = 0.05
@@ -105,17 +107,39 @@ def pixel_type(dtype: np.dtype[Any]) -> str:
     return f"{8 * dtype.itemsize}-bit{' floating-point' if dtype.kind == 'f' else ''}"
 
 
-def default_white_level(brightest: float, dtype: np.dtype[Any]) -> float:
+@dataclass
+class BrightestPixel:
+    """The brightest pixel of all images of one type of pixels, and what tells whether they hold 8-bit ones."""
+
+    value: float = 0.0
+    is_whole: bool = True
+    """Whether all pixels are whole numbers."""
+
+    @classmethod
+    def of(cls, pixels: NDArray[Any]) -> Self:
+        """Return that of an array of any shape."""
+        brightest = cls()
+        brightest.add(pixels)
+        return brightest
+
+    def add(self, pixels: NDArray[Any]) -> None:
+        """Take an array of any shape into account."""
+        self.value = max(self.value, float(pixels.max(initial=0)))
+        self.is_whole = self.is_whole and (pixels.dtype.kind != "f" or bool((pixels == np.rint(pixels)).all()))
+
+
+def default_white_level(brightest: BrightestPixel, dtype: np.dtype[Any]) -> float:
     """Return what becomes 255 in images of more than 8 bits where nobody says it, given the brightest pixel of all of one type.
 
-    Floating-point pixels up to 1 are 8-bit ones divided by 255, and other types of pixels up to 255 hold 8-bit ones as they
-    are; else, and of 16 unsigned bits, it is the brightest pixel.
+    Floating-point pixels up to 1 are 8-bit ones divided by 255, and other pixels up to 255 hold 8-bit ones as they are; else, of
+    16 unsigned bits, and of fractions up to a few times 1, as scaling by a percentile makes them, it is the brightest pixel.
     """
-    if dtype.kind == "f" and _MIN_FRACTION <= brightest <= 1:
+    if dtype.kind == "f" and _MIN_FRACTION <= brightest.value <= 1:
         return 1.0
-    if dtype.newbyteorder("=") != np.uint16 and 1 < brightest <= np.iinfo(np.uint8).max:
+    may_be_8_bit = dtype.newbyteorder("=") != np.uint16 and (brightest.is_whole or brightest.value >= _MIN_8_BIT)
+    if may_be_8_bit and 1 < brightest.value <= np.iinfo(np.uint8).max:
         return float(np.iinfo(np.uint8).max)
-    return brightest or 1.0
+    return brightest.value or 1.0
 
 
 def select_planes(name: object, image: DecodedImage, channels: int, channel: int | None = None) -> DecodedImage:
@@ -248,9 +272,10 @@ def to_cell(
 
 
 def _check_level(name: object, pixels: NDArray[Any], white_level: float) -> None:
-    """Refuse pixels from 0 to 1 for a white level of integers, and the other way round: all would become black or white."""
+    """Refuse fractions for a white level of integers, and the other way round: all would become black or white."""
     is_fraction = pixels.dtype.kind == "f" and pixels.max() <= 1
-    is_beyond = pixels.dtype.kind != "f" and white_level <= 1 < pixels.max()
+    is_level_of_fractions = white_level <= 1 or (white_level < _MIN_8_BIT and white_level % 1 != 0)
+    is_beyond = pixels.dtype.kind != "f" and is_level_of_fractions and pixels.max() > 1
     if (is_fraction and white_level > np.iinfo(np.uint8).max) or is_beyond:
         raise FileError(
             str(name),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.images.input_conversion import MIN_SIDE, InputConversion, default_white_level
+from nephros.data.images.input_conversion import MIN_SIDE, BrightestPixel, InputConversion, default_white_level
 from nephros.data.images.transforms import to_uint8
 from nephros.data.input_files import InputFile
 from nephros.data.npz.arrays import CHUNK_BYTES
@@ -106,7 +106,8 @@ def pixel_conversion(
         raise FileError(path, f"{path}: {kinds}; save all images as the same type.")
     if dtypes == {np.dtype(np.bool_)}:
         return PixelConversion(conversion, (*details, "pixels that are truth values: True became 255"), is_volumetric)
-    lowest, highest = _pixel_range(path, arrays)
+    lowest, brightest = _pixel_range(path, arrays)
+    highest = brightest.value
     if lowest < 0:
         raise FileError(
             path,
@@ -117,7 +118,7 @@ def pixel_conversion(
     is_16_bit = {dtype.newbyteorder("=") for dtype in dtypes} == {np.dtype(np.uint16)}
     white_level = conversion.white_level
     if white_level is None:
-        white_level = default_white_level(highest, np.result_type(*dtypes))
+        white_level = default_white_level(brightest, np.result_type(*dtypes))
     if (kind == "f" and highest <= 1 < white_level) or highest > 255 * white_level:
         raise FileError(
             path,
@@ -133,19 +134,20 @@ def pixel_conversion(
     return PixelConversion(replace(conversion, white_level=white_level), tuple(details), is_volumetric)
 
 
-def _pixel_range(path: Path, arrays: dict[str, NDArray[Any]]) -> tuple[float, float]:
-    """Return the lowest and the highest pixel of all arrays; FileError where a pixel is not a number."""
-    ranges = []
+def _pixel_range(path: Path, arrays: dict[str, NDArray[Any]]) -> tuple[float, BrightestPixel]:
+    """Return the lowest and the brightest pixel of all arrays; FileError where a pixel is not a number."""
+    lowest, brightest = math.inf, BrightestPixel()
     for name, array in arrays.items():
         if array.dtype.kind not in "iuf":
             raise FileError(path, f"{path}: {name} is {array.dtype}; images must be numbers, such as uint8.")
         for chunk in iter_chunks(array):
-            lowest, highest = float(chunk.min()), float(chunk.max())
-            if not np.isfinite([lowest, highest]).all():
-                kind = "NaN" if np.isnan([lowest, highest]).any() else "infinite values"
+            minimum = float(chunk.min())  # NaN where the chunk has one
+            brightest.add(chunk)
+            if not np.isfinite([minimum, brightest.value]).all():
+                kind = "NaN" if np.isnan(minimum) else "infinite values"
                 raise FileError(path, f"{path}: {name} is {array.dtype} and contains {kind}; convert it to uint8.")
-            ranges.append((lowest, highest))
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
+            lowest = min(lowest, minimum)
+    return lowest, brightest
 
 
 def iter_chunks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:

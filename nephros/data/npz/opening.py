@@ -57,8 +57,8 @@ def open_npz(
         groups: ``auto`` keeps the images of a group in one split, where the file has groups; ``none`` doesn't. Or the name of
             the array that holds them, such as ``stack`` or ``patient`` in a file of `nephros.prepare`.
         conversion: its white level becomes 255 in images that are not uint8. Without one it is that of
-            `nephros.data.images.input_conversion.default_white_level`: 1 for floats up to 1, 255 for other types up to 255, else
-            the file's brightest pixel.
+            `nephros.data.images.input_conversion.default_white_level`: 1 for floats up to 1, 255 for other numbers up to 255
+            that may be 8-bit ones, else the file's brightest pixel.
         max_memory: free host memory in bytes; None asks the system. Images larger than half of it are unpacked once to the
             cache folder and memory-mapped.
         draw_test: False draws no test split where the file has none, and draws the others 9:1.

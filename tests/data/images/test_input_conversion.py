@@ -12,6 +12,7 @@ from PIL import Image
 from nephros.data.images.decoded_image import DecodedImage, Layout
 from nephros.data.images.input_conversion import (
     DEFAULT_CONVERSION,
+    BrightestPixel,
     InputConversion,
     default_white_level,
     select_planes,
@@ -134,7 +135,9 @@ def test_the_black_level_becomes_black() -> None:
     assert "100 became 0 and 355 became 255" in notes[0]
 
 
-@pytest.mark.parametrize(("pixels", "white_level"), [(SPOT / 255, 4095), (SPOT.astype(np.uint16), 1.0)])
+@pytest.mark.parametrize(
+    ("pixels", "white_level"), [(SPOT / 255, 4095), (SPOT.astype(np.uint16), 1.0), (SPOT.astype(np.uint16), 1.3)]
+)
 def test_a_white_level_of_another_kind_of_pixels_is_refused(pixels: NDArray[Any], white_level: float) -> None:
     with pytest.raises(FileError, match="`white_level`"):
         cell(pixels, conversion=InputConversion(white_level))
@@ -152,7 +155,21 @@ def test_a_white_level_of_another_kind_of_pixels_is_refused(pixels: NDArray[Any]
 def test_the_scale_of_pixels_is_told_by_their_type_and_the_brightest(
     brightest: float, dtype: type | str, expected: float
 ) -> None:
-    assert default_white_level(brightest, np.dtype(dtype)) == expected
+    assert default_white_level(BrightestPixel(brightest), np.dtype(dtype)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        ((0.5, 1.0), 1), ((0.5, 1.25), 1.25), ((0.5, 3.75), 3.75), ((0.5, 2.0), 2), ((1.0, 2.0), 255), ((15.0, 0.5), 15),
+        ((15.0, 3.0), 255), ((0.5, 16.0), 255), ((0.5, 255.0), 255), ((0.5, 255.5), 255.5), ((0.0, 0.0), 1),
+    ],
+)  # fmt: skip
+def test_fractions_beyond_1_are_no_8_bit_pixels(pixels: tuple[float, ...], expected: float) -> None:
+    brightest = BrightestPixel()
+    for pixel in pixels:
+        brightest.add(np.full((2, 2), pixel, dtype=np.float32))
+    assert default_white_level(brightest, np.dtype(np.float32)) == expected
 
 
 def test_black_images_stay_black() -> None:

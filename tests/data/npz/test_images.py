@@ -75,6 +75,7 @@ def test_more_than_8_bits_are_scaled_by_one_factor(tmp_path: Path) -> None:
         lambda x: x.astype(np.uint16) * 16,
         lambda x: x * 16.5,
         lambda x: x.astype(np.int32) * 200,
+        lambda x: x / 200,
     ]
     for convert in converters:
         dataset = open_npz(write(tmp_path / "a.npz", convert))
