@@ -55,14 +55,14 @@ def load_dataset(
         resplit: number of images in train and in validation, drawn again from the two together, before any subset; of images in
             groups, whole groups are drawn, of about these numbers.
         white_level: pixel value that becomes 255 in a folder's images of more than 8 bits; None takes the folder's brightest.
-        channel: color plane, or sample, to take from a folder's images, from 0; None takes them as they are.
+        channel: color plane, or sample, to take from images of several, from 0; None takes them as they are.
         groups: which images belong to one patient, slide or the like, so that a split that is drawn here keeps them
             together. ``auto``: as a table's or an npz file's groups say, else the subfolders of class folders, else the
             folders around class folders where these are named like patients (P01, slide 3). ``none``: split by image.
             ``subfolders``: CLASS/GROUP/IMAGE. ``folders``: GROUP/CLASS/IMAGE. ``names``: the patient in the name of each file,
             such as P01_cell2.png. Else the name of a table's column or of an npz file's array, such as ``stack`` or ``patient``.
         download: whether to download a MedMNIST data set that is not on this machine (`nephros.download`), to the cache folder.
-        conversion: how a model's training images were converted (`Dataset.input_conversion`), to convert a folder's likewise;
+        conversion: how a model's training images were converted (`Dataset.input_conversion`), to convert these likewise;
             `white_level` and `channel` win over its own.
         shape: channels, height and width of a model's cells, to which a folder's images are converted, whatever `size` is, and
             an npz file's images are resized.
@@ -79,6 +79,8 @@ def load_dataset(
         raise InvalidArgument("size", size, "at least 1 pixel")
     conversion = conversion.override(white_level, channel)
     dataset = _open_source(str(source), size, seed, groups, download, conversion, shape, draw_test)
+    if channel is not None and dataset.is_volumetric:
+        raise InvalidArgument("channel", channel, "left out for volumes, which are taken as they are")
     target = shape[1:] if shape else None if size is None else (size, size)
     if target is not None and not is_builtin(source) and not dataset.is_volumetric:
         dataset = resize_dataset(dataset, target)
@@ -252,7 +254,7 @@ def _open_source(
         return make_synthetic(seed=seed)
     if name in MEDMNIST:
         check_group_rule(groups)
-        return open_npz(_medmnist_path(name, size, download))
+        return open_npz(_medmnist_path(name, size, download), conversion=conversion)
     path = Path(source).expanduser()
     if is_voxel_table(path):
         check_group_rule(groups)

@@ -45,7 +45,8 @@ def arrays_to_cells(
     cell_shape = (height, width) if channels == 1 else (height, width, channels)
     if not len(array_images):
         return np.empty((0, *cell_shape), dtype=np.uint8), notes
-    if len(array_images.blocks) == 1 and _is_cells(array_images.blocks[0], cell_shape):
+    is_plane_chosen = channels > 1 and conversion.channel is not None
+    if len(array_images.blocks) == 1 and _is_cells(array_images.blocks[0], cell_shape) and not is_plane_chosen:
         return np.ascontiguousarray(array_images.blocks[0]), notes
     brightest = _brightest(array_images, channels, conversion)
     cells, counts = [], Counter[str]()

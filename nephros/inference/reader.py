@@ -359,7 +359,8 @@ class CellReader:
         """Return whether images of an array need no conversion."""
         channels, height, width = self.shape
         shape = (height, width) if channels == 1 else (height, width, channels)
-        return cells.dtype == np.uint8 and cells.shape[1:] == shape
+        is_plane_chosen = channels > 1 and self._conversion.channel is not None
+        return cells.dtype == np.uint8 and cells.shape[1:] == shape and not is_plane_chosen
 
     def _read_deferred(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield row and cell of every image of more than 8 bits, now that the brightest pixel of all of them is known."""

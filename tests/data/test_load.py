@@ -139,6 +139,19 @@ def test_paths_of_npz_files(isolated_dirs: Path) -> None:
             load_dataset(missing)
 
 
+def test_a_color_plane_of_a_medmnist_set(isolated_dirs: Path) -> None:
+    path = write_npz(isolated_dirs / "named" / "bloodmnist.npz")
+    arrays = dict(np.load(path))
+    for split in ("train", "val", "test"):
+        gray = arrays[f"{split}_images"]
+        arrays[f"{split}_images"] = np.stack([gray, 255 - gray, gray // 2], axis=3)
+    np.savez(path, **arrays)
+    assert load_dataset("bloodmnist").channels == 3
+    dataset = load_dataset("bloodmnist", channel=1)
+    assert (dataset.channels, dataset.input_conversion.channel) == (1, 1)
+    assert np.array_equal(dataset.val.images, arrays["val_images"][..., 1])
+
+
 def test_a_name_takes_precedence_over_a_folder_and_a_path_does_not(isolated_dirs: Path) -> None:
     for name in ("a", "b"):
         for index in range(3):

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nephros.data.images.input_conversion import InputConversion
 from nephros.data.npz import stream as npz_stream
 from nephros.inference import reader as reader_module
+from nephros.inference.array_cells import arrays_to_cells
 from nephros.inference.reader import CellReader
 from nephros.microscopy.stack import StackOptions
 
@@ -105,6 +107,17 @@ def test_a_plane_of_a_color_image_is_chosen_by_number_or_color(channel: int | st
     reader = CellReader([tmp_path / "color.png"], SHAPE, stack_options=StackOptions(channel))
     ((_, cells),) = reader.iter_batches()
     assert (cells == level).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8)])
+def test_a_plane_is_chosen_of_an_array_as_of_a_file(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    color = np.tile(np.array([10, 20, 30], np.uint8), (2, 8, 8, 1))
+    Image.fromarray(color[0]).save(tmp_path / "color.png")
+    np.savez(tmp_path / "color.npz", images=color)
+    for name in ("color.png", "color.npz"):
+        ((_, cells),) = CellReader([tmp_path / name], shape, channel=1).iter_batches()
+        assert (cells == 20).all()
+    assert (arrays_to_cells(color, shape, InputConversion(channel=1))[0] == 20).all()
 
 
 def test_a_16_bit_file_removed_before_its_second_reading_is_an_error(

@@ -32,6 +32,7 @@ from nephros.server.app import create_app
 from nephros.server.limits import BATCH_LIMITS, STACK_LIMITS, RequestLimits
 from nephros.server.openapi import version_response
 from nephros.server.service import Service
+from tests.conftest import square_images
 from tests.server.call_app import call_app
 from tests.server.live_server import multipart_body
 from tests.workflows.test_train import QUICK
@@ -178,6 +179,28 @@ def test_a_plane_of_two_colors_is_chosen_in_training_and_remembered(tmp_path: Pa
     with pytest.raises(FileError, match="`channel`"):
         nephros.load_dataset(root, shape=(1, 28, 28))
     assert nephros.load_dataset(root, size=28).channels == 3
+
+
+def test_a_model_of_an_npz_files_plane_takes_that_plane_of_files(tmp_path: Path) -> None:
+    images, labels = square_images(60, 2, seed=0)
+    noise = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
+    color = np.stack([noise, images, noise[::-1]], axis=3)
+    np.savez(tmp_path / "cells.npz", images=color, labels=labels)
+    run = nephros.train(QUICK, tmp_path / "cells.npz", channel=1, test=True, out=tmp_path / "run")
+    assert run.info().input_spec["channels"] == 1
+    dataset = nephros.load_dataset(tmp_path / "cells.npz", channel=1)
+    names = dataset.test.names
+    assert names is not None
+    rows = [int(name.removeprefix("images[").removesuffix("]")) for name in names]
+    for row in rows:
+        Image.fromarray(color[row]).save(tmp_path / f"{row}.png")
+    predictor = load_classifier(run.root)
+    expected = predictor.predict_batch(dataset.test.images).probabilities
+    predictions = nephros.predict([tmp_path / f"{row}.png" for row in rows], predictor)
+    np.testing.assert_allclose(predictions.probabilities, expected, atol=1e-6)
+    all_predictions = nephros.predict(tmp_path / "cells.npz", predictor)
+    np.testing.assert_allclose(all_predictions.probabilities[rows], expected, atol=1e-6)
+    assert nephros.evaluate(run.root, "test").metrics.n == len(rows)
 
 
 def test_a_mix_of_bit_depths_needs_a_white_level(tmp_path: Path) -> None:

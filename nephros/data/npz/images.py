@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.images.color import PLANE_NAMES
 from nephros.data.images.input_conversion import MIN_SIDE, BrightestPixel, InputConversion, default_white_level
 from nephros.data.images.transforms import to_uint8
 from nephros.data.input_files import InputFile
 from nephros.data.npz.arrays import CHUNK_BYTES
 from nephros.data.volumes import slices_last
-from nephros.errors import FileError
+from nephros.errors import FileError, InvalidArgument
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,28 @@ def image_shape(
         expected = "it must be (n, h, w), (n, h, w, 3) or (n, 3, h, w)"
         raise FileError(str(path), f"{path}: {name} has shape {shape}; {expected}{_shape_hint(shape)}.")
     return shape[1], shape[2], shape[3] if len(shape) == 4 else 1
+
+
+def take_channel(
+    path: Path, arrays: Mapping[str, NDArray[Any]], channel: int
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """Return a color plane of each array's images as images (n, h, w), and a note that says so; gray ones stay as they are.
+
+    `arrays` have the shapes that `image_shape` takes. Raises InvalidArgument where there is no such plane.
+    """
+    planes: dict[str, NDArray[Any]] = {}
+    notes: tuple[str, ...] = ()
+    for key, images in arrays.items():
+        axis = 1 if is_channels_first(images.shape) else 3
+        n_planes = images.shape[axis] if images.ndim == 4 else 1
+        if n_planes == 1:
+            planes[key] = images
+            continue
+        if channel >= n_planes:
+            raise InvalidArgument("channel", channel, f"from 0 to {n_planes - 1} for the images of {path}")
+        planes[key] = images[:, channel] if axis == 1 else images[..., channel]
+        notes = (f"{PLANE_NAMES[channel]} plane taken for the image",)
+    return planes, notes
 
 
 def _shape_hint(shape: tuple[int, ...]) -> str:

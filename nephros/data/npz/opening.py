@@ -21,7 +21,7 @@ from nephros.data.medmnist import MedMNISTInfo, is_cube, medmnist_of_file
 from nephros.data.npz.archive import open_archive, translate_read_errors
 from nephros.data.npz.arrays import MAX_NAMES_BYTES, ImageLoader, NpzArray, open_array, read_array, read_small_array
 from nephros.data.npz.image_names import read_image_names
-from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversion
+from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversion, take_channel
 from nephros.data.npz.labels import decode_labels, decode_text, find_labeled
 from nephros.data.npz.layout import NpzLayout, find_layout, holds_volumes
 from nephros.data.npz.splits import assign_arrays
@@ -58,7 +58,7 @@ def open_npz(
             the array that holds them, such as ``stack`` or ``patient`` in a file of `nephros.prepare`.
         conversion: its white level becomes 255 in images that are not uint8. Without one it is that of
             `nephros.data.images.input_conversion.default_white_level`: 1 for floats up to 1, 255 for other numbers up to 255
-            that may be 8-bit ones, else the file's brightest pixel.
+            that may be 8-bit ones, else the file's brightest pixel. Its channel is the plane to take from color images.
         max_memory: free host memory in bytes; None asks the system. Images larger than half of it are unpacked once to the
             cache folder and memory-mapped.
         draw_test: False draws no test split where the file has none, and draws the others 9:1.
@@ -69,7 +69,7 @@ def open_npz(
 
     Raises:
         FileError: the file is missing or damaged, its arrays can't be told apart, or its labels and images don't fit together.
-        InvalidArgument: the file has no array `groups`.
+        InvalidArgument: the file has no array `groups`, or its images have no such channel.
     """
     path = Path(path).expanduser().absolute()
     max_bytes = available_memory() if max_memory is None else max_memory
@@ -102,6 +102,9 @@ def open_npz(
                 for split, array in contents.images.items()
             }
             is_official = matches_md5.result()
+        plane_notes: tuple[str, ...] = ()
+        if conversion.channel is not None and not contents.is_volumetric:
+            stored, plane_notes = take_channel(path, stored, conversion.channel)
         arrays = {array.name: stored[split] for split, array in contents.images.items()}
         if conversion == DEFAULT_CONVERSION:
             conversion = _stored_conversion(path, archive, max_bytes)
@@ -110,7 +113,7 @@ def open_npz(
         splits = _make_splits(loader, contents, stored, assignment, pixels, image_names)
         unlabeled = _unlabeled_images(loader, contents, stored, pixels)
     notes = [] if contents.layout.is_complete else [assignment.rule]
-    notes += [*contents.notes, *pixels.details]
+    notes += [*contents.notes, *plane_notes, *pixels.details]
     notes += [] if is_official or info is None else ["not the published file: its MD5 differs"]
     split: Literal["official", "own"] = "official" if is_official else "own"
     name, key = (info.name, info.key) if info else (path.stem, None)
@@ -330,7 +333,8 @@ def _make_splits(
             rows = np.flatnonzero(index == number)
             places, names = labeled_rows[rows], None
             is_whole = len(rows) == len(stored[source])
-            if is_whole and stored[source].dtype == np.uint8:
+            is_plane = stored[source].shape != array.shape  # copied, so that the other colors need no memory
+            if is_whole and not is_plane and stored[source].dtype == np.uint8:
                 images = pixels.apply(stored[source])
             else:
                 images = loader.convert(array, stored[source], places, pixels.apply, repr(pixels))

@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset
+from nephros.data.images.input_conversion import InputConversion
 from nephros.data.load import load_dataset
 from nephros.data.npz.opening import open_npz
-from nephros.errors import FileError
+from nephros.errors import FileError, InvalidArgument
 
 RNG = np.random.default_rng(0)
 IMAGES = {
@@ -67,6 +68,40 @@ def test_other_types_and_shapes_give_the_same_images(
 )
 def test_colors_may_come_first_or_last(tmp_path: Path, convert: Converter) -> None:
     assert_images(open_npz(write(tmp_path / "a.npz", convert, COLOR)), COLOR)
+
+
+@pytest.mark.parametrize("max_memory", [None, 0])
+@pytest.mark.parametrize(
+    "convert", [lambda x: x, lambda x: np.moveaxis(x, 3, 1), lambda x: (np.moveaxis(x, 3, 1) / 255).astype(np.float32)]
+)
+def test_a_color_plane_is_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convert: Converter, max_memory: int | None
+) -> None:
+    monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path / "cache"))
+    path, green = write(tmp_path / "a.npz", convert, COLOR), InputConversion(channel=1)
+    dataset = open_npz(path, conversion=green, max_memory=max_memory)
+    assert_images(dataset, {split: images[..., 1] for split, images in COLOR.items()})
+    assert (dataset.channels, dataset.input_conversion.channel) == (1, 1)
+    assert "green plane" in dataset.provenance.detail
+    with pytest.raises(InvalidArgument) as caught:
+        load_dataset(path, channel=3)
+    assert caught.value.parameter == "channel"
+
+
+def test_the_white_level_is_that_of_the_plane(tmp_path: Path) -> None:
+    scale = np.array([200, 16, 1], dtype=np.uint16)
+    dataset = load_dataset(write(tmp_path / "a.npz", lambda x: x * scale, COLOR), channel=1, size=8)
+    assert dataset.train.images.shape == (12, 8, 8)
+    brightest = max(int(images[..., 1].max()) for images in COLOR.values())
+    assert dataset.input_conversion == InputConversion(white_level=16 * brightest, channel=1)
+
+
+def test_a_channel_of_gray_images_and_of_volumes(tmp_path: Path) -> None:
+    assert_images(load_dataset(write(tmp_path / "gray.npz", lambda x: x), channel=1), IMAGES)
+    np.savez(tmp_path / "cells.npz", volumes=np.zeros((12, 3, 8, 8), np.uint8), labels=np.arange(12) % 2)
+    with pytest.raises(InvalidArgument) as caught:
+        load_dataset(tmp_path / "cells.npz", channel=1)
+    assert caught.value.parameter == "channel"
 
 
 def test_more_than_8_bits_are_scaled_by_one_factor(tmp_path: Path) -> None:
