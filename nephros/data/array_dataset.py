@@ -150,7 +150,7 @@ def array_cells(
             raise InvalidArgument(name, f"{pixels.shape[0]}x{pixels.shape[1]} pixels", "of one size", hint=hint)
     names = [f"images[{i}]" for i in range(len(decoded))]
     try:
-        return convert_images(_ROOT, names, decoded, size=size, conversion=conversion, shape=shape)
+        return convert_images(_ROOT, names, decoded, decoded.__getitem__, size=size, conversion=conversion, shape=shape)
     except FileError as error:
         raise _image_error("images", decoded[0].pixels, error) from error
 

@@ -186,7 +186,9 @@ def open_voxel_table(
     names = np.array([f"nucleus {row}" for row in range(len(table))])
     full_names = [f"{path}: {name}" for name in names]
     images = [DecodedImage(image, "gray") for image in table.images]
-    cells = convert_images(path, full_names, images, size=size or IMAGE_SIDE, conversion=conversion, shape=shape)
+    cells = convert_images(
+        path, full_names, images, images.__getitem__, size=size or IMAGE_SIDE, conversion=conversion, shape=shape
+    )
     assignment = assign_splits(path, labels, class_names, seed, draw_test=draw_test)
     volume = "x".join(map(str, (*VOLUME_SHAPE[1:], VOLUME_SHAPE[0])))
     detail = "; ".join([assignment.rule, f"volumes of {volume} voxels projected (maximum)", *cells.details])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 from nephros.data.folders import images as folder_images
 from nephros.data.folders.opening import open_folder
+from nephros.data.images.decoded_image import DecodedImage
+from nephros.data.images.input_conversion import DEFAULT_CONVERSION, to_cell
 from nephros.errors import FileError, InvalidArgument
 
 
@@ -118,6 +121,34 @@ def test_one_color_image_gives_all_images_three_channels(tmp_path: Path) -> None
     dataset = open_folder(tmp_path)
     assert dataset.channels == 3
     assert (dataset.train.images[0, 0, 0] == dataset.train.images[0, 0, 0, 0]).all()
+
+
+@pytest.mark.parametrize(("mode", "white"), [("L", 255), ("I;16", 80)])
+def test_large_images_are_not_held_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, white: int
+) -> None:
+    monkeypatch.setattr(folder_images, "MAX_KEPT_BYTES", 1 << 20)
+    for value in range(1, 81):
+        save_image(tmp_path / "ab"[value % 2] / f"{value}.png", mode, (500, 500), value)
+    tracemalloc.start()
+    try:
+        dataset = open_folder(tmp_path, size=16)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 15_000_000  # 80 images have 20 MB, or 40
+    cells = sorted(int(cell[0, 0]) for _, split in dataset.splits() for cell in split.images)
+    assert cells == np.rint(np.arange(1, 81) * (255 / white)).astype(int).tolist()
+
+
+def test_gray_images_beside_color_ones_become_the_cells_of_prediction(tmp_path: Path) -> None:
+    fill_folder(tmp_path, {"a": 3, "b": 3}, "RGB")
+    gradient = np.add.outer(np.arange(9) * 20, np.arange(7) * 10).astype(np.uint8)
+    Image.fromarray(gradient).save(tmp_path / "a" / "gray.png")
+    dataset = open_folder(tmp_path, size=6)
+    expected, _ = to_cell("gray.png", DecodedImage(gradient, "gray"), (3, 6, 6), DEFAULT_CONVERSION)
+    assert any(np.array_equal(cell, expected) for _, split in dataset.splits() for cell in split.images)
+    assert any("grayscale repeated in all three channels (1 of 7 images)" in text for text in dataset.warnings)
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("I;16", ".png"), ("I;16", ".tif"), ("I", ".tif")])
