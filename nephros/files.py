@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +20,7 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+    msvcrt: Any = importlib.import_module("msvcrt")
 
 _UMASK = os.umask(0o077)
 """Of the process at its start: to read it is to set it, for all threads."""
@@ -28,8 +31,9 @@ os.umask(_UMASK)
 def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; at the end of the block, flush it to disk and rename it to `path`.
 
-    An exception, such as a full disk, removes the temporary file and leaves an existing `path` unchanged. Text is UTF-8; halves
-    of surrogate pairs, which stand for bytes of file names that are not text, are written as escapes such as ``\\udce9``.
+    An exception, such as a full disk, removes the temporary file and leaves an existing `path` unchanged. Text is UTF-8, with the
+    ends of lines as they are given, so that its digest is the same on every system; halves of surrogate pairs, which stand for
+    bytes of file names that are not text, are written as escapes such as ``\\udce9``.
     """
     path = Path(path)
     _make_folder(path.parent)
@@ -39,8 +43,8 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
         error.filename = str(path)  # nobody knows the temporary name
         raise
     try:
-        encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
-        with os.fdopen(fd, mode, encoding=encoding, errors=errors) as file:
+        encoding, errors, newline = (None, None, None) if "b" in mode else ("utf-8", "backslashreplace", "")
+        with os.fdopen(fd, mode, encoding=encoding, errors=errors, newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -102,17 +106,40 @@ def remove_temporary_files(root: Path) -> None:
 def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on the file `path` within the block. The file stays, since removing it would be a race.
 
-    Without `wait`, raises BlockingIOError if another process holds the lock. Does nothing on file systems without locks.
+    Without `wait`, raises BlockingIOError if it is locked already. Does nothing on file systems without locks.
     """
-    with open(path, "wb") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise
-            except OSError:  # some cluster file systems have no locks
-                pass
-        yield
+    with open(path, "ab") as file:  # "wb" would empty it, which Windows may refuse where another process has locked it
+        try:
+            _lock(file, wait)
+        except BlockingIOError:
+            raise
+        except OSError:  # some cluster file systems have no locks
+            pass
+        try:
+            yield
+        finally:
+            _unlock(file)
+
+
+def _lock(file: IO[bytes], wait: bool) -> None:
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return
+    while True:
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            return
+        except PermissionError as error:  # it is locked already
+            if not wait:
+                raise BlockingIOError(*error.args) from None
+        time.sleep(0.1)
+
+
+def _unlock(file: IO[bytes]) -> None:
+    """Release the lock of a file that is about to be closed, which releases it, but on Windows only some time later."""
+    if fcntl is None:
+        with contextlib.suppress(OSError):  # there was no lock
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
 
 
 def write_text(path: Path | str, text: str) -> None:

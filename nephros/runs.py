@@ -271,7 +271,8 @@ class RunFolder:
 
         path, recipe_hash = self.file("recipe.yaml"), self.info().recipe_hash
         recipe = read_recipe(path)
-        if hashlib.sha256(path.read_bytes()).hexdigest()[: len(recipe_hash)] != recipe_hash:
+        text = path.read_bytes().replace(b"\r\n", b"\n")  # as on Windows, or after an editor
+        if hashlib.sha256(text).hexdigest()[: len(recipe_hash)] != recipe_hash:
             raise FileError(
                 path,
                 f"{path} has changed since the run started (run.json has the digest of another recipe): restore it, or train "

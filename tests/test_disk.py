@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from nephros.files import atomic_write, file_digest, write_json, write_text
+from nephros.files import atomic_write, file_digest, file_lock, write_json, write_text
 from tests.conftest import squares_dataset, write_npz
 
 
@@ -42,6 +47,53 @@ def test_halves_of_surrogate_pairs_are_written_as_escapes(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "a.json").read_bytes().decode()) == {"path": name}
     write_text(tmp_path / "a.html", f"<p>{name} é</p>")
     assert (tmp_path / "a.html").read_text(encoding="utf-8") == r"<p>caf\udce9.npz é</p>"
+
+
+def test_text_has_the_same_bytes_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a text file that is opened without `newline` gets \\r\\n, and its digest is another one."""
+    fdopen = os.fdopen
+
+    def fdopen_on_windows(fd: int, mode: str, newline: str | None = None, **options: Any) -> Any:
+        return fdopen(fd, mode, newline="\r\n" if newline is None and "b" not in mode else newline, **options)
+
+    monkeypatch.setattr("nephros.files.os.fdopen", fdopen_on_windows)
+    write_text(tmp_path / "recipe.yaml", "name: a\nepochs: 1\n")
+    assert (tmp_path / "recipe.yaml").read_bytes() == b"name: a\nepochs: 1\n"
+
+
+def _locking(fd: int, mode: int, n_bytes: int) -> None:
+    """Lock as `msvcrt.locking` does."""
+    assert n_bytes == 1
+    try:
+        fcntl.flock(fd, mode)
+    except BlockingIOError:
+        raise PermissionError(errno.EACCES, "Permission denied") from None
+
+
+@pytest.mark.parametrize("system", ["posix", "windows"])
+def test_a_lock_is_held_by_one_at_a_time(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if system == "windows":
+        msvcrt = SimpleNamespace(locking=_locking, LK_NBLCK=fcntl.LOCK_EX | fcntl.LOCK_NB, LK_UNLCK=fcntl.LOCK_UN)
+        monkeypatch.setattr("nephros.files.fcntl", None)
+        monkeypatch.setattr("nephros.files.msvcrt", msvcrt, raising=False)
+    lock = tmp_path / ".lock"
+    order: list[str] = []
+
+    def wait_for_the_lock() -> None:
+        with file_lock(lock):
+            order.append("second")
+
+    with file_lock(lock):
+        with pytest.raises(BlockingIOError), file_lock(lock, wait=False):
+            pass
+        second = threading.Thread(target=wait_for_the_lock)
+        second.start()
+        second.join(0.3)
+        order.append("first")
+    second.join(10)
+    assert order == ["first", "second"]
+    with file_lock(lock, wait=False):  # it was released
+        pass
 
 
 def test_folders_that_are_created_are_flushed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

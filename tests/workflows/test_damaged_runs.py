@@ -572,6 +572,13 @@ def test_a_run_of_a_version_whose_recipes_lack_a_field_is_continued(run: Path) -
     assert RunFolder.open(run).info().recipe_hash == earlier_hash != RunFolder.open(run).recipe().hash
 
 
+def test_a_recipe_with_line_ends_of_windows_is_the_same(run: Path) -> None:
+    file = run / "recipe.yaml"
+    recipe = RunFolder.open(run).recipe()
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert RunFolder.open(run).recipe() == recipe
+
+
 def test_damaged_lines_of_the_log_of_test_reads_count_as_reads(run: Path, capsys: Capture) -> None:
     lines = [b"{", b"[]", b"7", b"\xff\xfe", DEEP.encode(), b'{"time": 5}', b'{"time": "x", "more": 1}', b"9" * 5000]
     with open(run / "test" / "reads.jsonl", "ab") as file:
