@@ -19,7 +19,7 @@ from nephros.files import write_text
 from nephros.models.classifier import Classifier
 from nephros.reading import MalformedContent, file_errors
 from nephros.recipe import Recipe
-from nephros.runs import RunFolder
+from nephros.runs import RunFolder, RunInfo
 from nephros.training import checkpoint
 from nephros.training.callbacks import Callback
 from nephros.training.classical.grid_search import grid_search
@@ -48,28 +48,27 @@ class TrainingResult:
 
 def train_network(
     folder: RunFolder,
+    info: RunInfo,
     recipe: Recipe,
     model: Classifier,
     batches: dict[str, BatchLoader],
     dataset: Dataset,
     soft_targets: Tensor | None,
     context: DistributedContext,
-    freeze: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
     replicas: int = 1,
 ) -> TrainingResult:
     """Train a network to the end, from the folder's checkpoint if there is one. Only the first rank writes and logs.
 
     `batches` has the splits train and val. `soft_targets` (n, classes) are the teachers' probabilities of the train split, for
-    recipes with a `distillation_weight`. `freeze` names the stages of the network that keep their weights. `callbacks` follow the
-    epochs, on the first rank. `replicas` is the run's number of them.
+    recipes with a `distillation_weight`. `callbacks` follow the epochs, on the first rank. `replicas` is how many to train.
     """
     trainer = Trainer(
-        recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets, freeze, replicas
+        recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets, info.freeze, replicas
     )
     checkpoint_path = folder.file("checkpoint.pt")
     # The hash with which the run began: a later version that adds a field to recipes would compute another.
-    fingerprint = f"{folder.info().recipe_hash} {dataset.provenance.sha256} {dataset.provenance.detail}"
+    fingerprint = f"{info.recipe_hash} {dataset.provenance.sha256} {dataset.provenance.detail}"
     if os.path.lexists(checkpoint_path):
         with file_errors(checkpoint_path, "train again with a new `out`", name=f"The checkpoint {checkpoint_path}"):
             state = checkpoint.load(checkpoint_path)

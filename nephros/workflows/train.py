@@ -151,15 +151,15 @@ def train(
         info = dataclasses.replace(info, teachers=teacher_records, init=init_record, freeze=freeze)
         folder = create_folder(out, recipe, dataset, context)
         with locked(folder, context):
-            followers = with_tracker(folder, recipe, log, callbacks, context)
+            if context.is_main_process:
+                write_text(folder.file("recipe.yaml"), to_yaml(recipe))
+                folder.write_info(info)
             log_notes(dataset)
             n_images = f"{len(dataset.train):,} training images"
             logger.info(f"{recipe.name} on {dataset.provenance.title}: {n_images}, {info.device}, in {folder.root}")
             if init_record is not None:
                 logger.info("starting from %s", describe_init(init_record))
-            if context.is_main_process:
-                write_text(folder.file("recipe.yaml"), to_yaml(recipe))
-                folder.write_info(info)
+            followers = with_tracker(folder, recipe, log, callbacks, context)
             with resumable(folder):
                 run_training(folder, info, recipe, dataset, model, torch_device, context, followers)
         return end_run(folder, followers, data)

@@ -108,7 +108,7 @@ def run_training(
             soft_targets = cached_soft_targets(folder, info, recipe, batches["train"], n_classes, open_teacher)
         replicas = usable_replicas(info.replicas, device, context.world_size)
         result = train_network(
-            folder, recipe, model, batches, dataset, soft_targets, context, info.freeze, callbacks, replicas
+            folder, info, recipe, model, batches, dataset, soft_targets, context, callbacks, replicas
         )
     info = _with_result(info, result, dataset, is_classical=model is None)
     if context.is_main_process:

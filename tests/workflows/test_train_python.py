@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,6 +181,29 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_is_written(
     with pytest.raises(MissingDependency, match=r"nephros\[wandb\]"):
         nephros.train("course-1", squares_dataset(n=96), out=tmp_path / "run", log="wandb")
     assert not (tmp_path / "run").exists()
+
+
+def test_training_takes_the_description_of_its_run_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under torchrun the first process writes run.json, which may take longer than the others need to begin."""
+
+    def init(dir: str, **_: Any) -> SimpleNamespace:
+        (Path(dir) / "run.json").unlink()
+        return SimpleNamespace(log=lambda *_, **__: None, finish=lambda exit_code=0: None, summary={})
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    run = nephros.train("nephros-fast", squares_dataset(n=96), epochs=1, out=tmp_path / "run", log="wandb", **QUICK)
+    assert run.info().status == "complete"
+
+
+def test_a_run_whose_tracker_could_not_be_opened_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    dataset = squares_dataset(n=96)
+    with pytest.raises(ConnectionError):
+        nephros.train("nephros-fast", dataset, epochs=1, out=tmp_path / "run", log="wandb", **QUICK)
+    assert nephros.resume(tmp_path / "run", dataset).info().status == "complete"
 
 
 @pytest.mark.slow
