@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from nephros.commands.messages import print_line
@@ -15,6 +14,7 @@ from nephros.commands.parser import (
     CommandParser,
     parse_numbers,
     parse_resplit,
+    recorded_command,
 )
 from nephros.commands.stack_options import add_stack_options_but_channel
 
@@ -94,7 +94,7 @@ def finetune(argv: list[str]) -> int:
         args["voxel_size"] = parse_numbers("voxel_size", args["voxel_size"], 3, VOXEL_SIZE_EXPECTED)
     data = args.pop("data")
     data = data[0] if len(data) == 1 else data
-    result = workflow.finetune(data, command=shlex.join(["nephros", "finetune", *argv]), **args)
+    result = workflow.finetune(data, command=recorded_command("finetune", argv), **args)
     _print_result(result)
     print_line(f"report: {result.run.file('report.html')}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from argparse import SUPPRESS
 from collections.abc import Callable
 from typing import Any
@@ -194,6 +195,26 @@ def _canonicalize(arg: str, canonical: dict[str, str]) -> str:
 def require_tune_extra() -> contextlib.AbstractContextManager[None]:
     """Return the context in which the modules of the extra `tune` are imported."""
     return require_extra("Tuning needs Optuna: pip install 'nephros[tune]'.", "optuna", "sqlalchemy", "fsspec")
+
+
+def recorded_command(name: str, argv: list[str]) -> str:
+    """Return a command as runs and studies record it: without the password of a database, which must not be stored."""
+    words = ["nephros", name, *argv]
+    for i, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if words[i - 1] == "--storage":
+            words[i] = _without_password(word)
+        elif option == "--storage" and equals:
+            words[i] = f"--storage={_without_password(value)}"
+    return shlex.join(words)
+
+
+def _without_password(storage: str) -> str:
+    if "://" not in storage:
+        return storage
+    from nephros.tuning.database import storage_url, url_without_password
+
+    return url_without_password(storage_url(storage))
 
 
 def index_or_name(value: str | int) -> int | str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from nephros.commands.messages import print_line
@@ -13,6 +12,7 @@ from nephros.commands.parser import (
     MOVED_DATA_HELP,
     CommandParser,
     parse_resplit,
+    recorded_command,
     require_tune_extra,
 )
 from nephros.errors import NephrosError
@@ -108,7 +108,7 @@ def train(argv: list[str]) -> int:
         args["adaptable"] = {"batch_size", "passes_per_epoch"} - set(overrides)
     base = _recipe_from_study(args) if "from_study" in args else get_recipe(args.pop("recipe", "nephros"))
     recipe = apply_overrides(base, overrides)
-    command = shlex.join(["nephros", "train", *argv])
+    command = recorded_command("train", argv)
     return _print_result(train_recipe(recipe, args.pop("data", "tissuemnist"), command=command, **args))
 
 

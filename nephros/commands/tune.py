@@ -14,6 +14,7 @@ from nephros.commands.parser import (
     MOVED_STUDY_DATA_HELP,
     WHITE_LEVEL_HELP,
     CommandParser,
+    recorded_command,
     require_tune_extra,
 )
 from nephros.errors import NephrosError
@@ -121,7 +122,7 @@ def tune(argv: list[str]) -> int:
         plan_args = {key: value for key, value in args.items() if key not in _NON_PLAN_OPTIONS}
         table_console().print(plan_table(plan_study(recipe, **plan_args)))
         return 0
-    command = shlex.join(["nephros", "tune", *argv])
+    command = recorded_command("tune", argv)
     study_state = start_study(recipe, args.pop("data", "tissuemnist"), command=command, **args)
     _print_summary(StudyFolder(STUDIES_DIR / study_state.settings.name), study_state)
     return 0

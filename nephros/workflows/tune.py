@@ -104,8 +104,6 @@ def tune(
     """
     run_options = _RunOptions(workers, ray_address, max_minutes)
     database_url = storage_url(storage) if storage else None
-    if database_url and storage:
-        command = command.replace(storage, url_without_password(database_url))  # passwords are never stored
     study_settings = plan_study(recipe, command=command, **settings)
     if checkpoint_dir:
         checkpoint_dir = _study_checkpoints(checkpoint_dir, study_settings.name)

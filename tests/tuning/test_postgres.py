@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from nephros.commands.parser import recorded_command
 from nephros.data.dataset import Dataset
 from nephros.errors import InvalidArgument, LockedError, NephrosError
 from nephros.tuning.database import storage_url, url_without_password
@@ -217,9 +218,9 @@ def test_an_unreachable_server_is_named_without_the_password() -> None:
 
 def test_passwords_are_never_stored(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    command = f"nephros tune --storage={server.url}?connect_timeout=9 --name kept"
     options: dict[str, Any] = {"max_epochs": 1, "space": SPACE, "device": "cpu"}
     storage = f"{server.url}?connect_timeout=9"
+    command = recorded_command("tune", [f"--storage={storage}", "--name", "kept"])
     tune(RECIPE, squares_dataset(n=32), name="kept", storage=storage, command=command, **options)
     written = [path for path in (tmp_path / "studies" / "kept").rglob("*") if path.is_file()]
     assert len(written) > 3

@@ -11,8 +11,10 @@ import optuna
 import pytest
 
 from nephros import cli
+from nephros.data.load import data_request
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError
 from nephros.recipe import to_yaml
+from nephros.runs import RunFolder
 from nephros.tuning.database import storage_url
 from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.settings import plan_study
@@ -88,6 +90,17 @@ def test_tune_show_resume_and_train_from_study(workspace: Path, capsys: pytest.C
     assert f"lr: {tuned.optimizer.lr}" in recipe
     assert "epochs: 3" in recipe
     assert "study one" in recipe
+
+
+def test_the_password_of_a_study_is_not_stored_in_a_run(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nephros.workflows.study.best_recipe", lambda *_, **__: (RECIPE, data_request("squares.npz")))
+    storage = "postgresql://me:my secret@host/base"
+    run_cli(["train", "--from-study", "big", "--storage", storage, "--epochs", "1", "--out", "run"], capsys)
+    assert "--storage postgresql+psycopg2://me@host/base" in RunFolder.open("run").info().command
+    for path in Path("run").rglob("*"):
+        assert path.is_dir() or b"secret" not in path.read_bytes(), path
 
 
 def test_an_unfinished_study_says_that_its_best_may_not_last(
