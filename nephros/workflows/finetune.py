@@ -43,6 +43,7 @@ from nephros.training.warm_start import overlap_warnings, start_from
 from nephros.workflows.finetune_data import OpenedData, open_data
 from nephros.workflows.finetuned_run import finetuning_record, write_finetuned_run
 from nephros.workflows.run import Run
+from nephros.workflows.training_run import check_test_split
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ def finetune(
         channel=channel,
         draw_test=test,
     ) as opened:
+        check_test_split(test, opened.dataset)
         torch_device = devices.resolve_device(device)
         if names is None:
             names = _default_methods(opened.dataset, has_unlabeled=unlabeled is not None)

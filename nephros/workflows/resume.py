@@ -26,6 +26,7 @@ from nephros.workflows.finetuned_run import finish_finetuned_run
 from nephros.workflows.report import report
 from nephros.workflows.run import Run
 from nephros.workflows.training_run import (
+    check_test_split,
     end_run,
     limit_training_images,
     locked,
@@ -82,6 +83,7 @@ def resume(
                 "data", data, f"the Dataset that {folder.root} was trained on, since it was not loaded by name or path"
             )
         dataset = limit_training_images(recipe, reopen_dataset(info.data_request, info.data, folder.root, data))
+        check_test_split(info.test, dataset)
         if info.finetuning is not None:  # its weights were fitted before there was a run
             finish_finetuned_run(folder, info, load_run_model(folder), dataset, torch_device)
             return end_run(folder, (), data)

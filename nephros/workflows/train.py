@@ -38,6 +38,7 @@ from nephros.training.warm_start import check_init, overlap_warnings, start_from
 from nephros.workflows.resume import resume
 from nephros.workflows.run import Run
 from nephros.workflows.training_run import (
+    check_test_split,
     create_folder,
     end_run,
     limit_training_images,
@@ -127,6 +128,7 @@ def train(
             return resume(out, opened, device=device, log=log, callbacks=callbacks)
         torch_device = context.local_device(devices.resolve_device(device))
         dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
+        check_test_split(test, dataset)
         recipe, dataset = _fit_to_data(recipe, dataset, adaptable)
         check_tta_views(recipe, dataset)
         model = prepare_model(recipe, dataset, context)

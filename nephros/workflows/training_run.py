@@ -73,6 +73,13 @@ def prepare_model(recipe: Recipe, dataset: Dataset, context: DistributedContext)
     return init_model(recipe, dataset.train, input_spec(dataset))
 
 
+def check_test_split(test: bool, dataset: Dataset) -> None:
+    """Raise InvalidArgument where the test split is to be scored but has no images: before training rather than after it."""
+    if test and not len(dataset.test):
+        hint = "Without `draw_test=False`, `nephros.load_dataset` and `Dataset.from_arrays` draw one."
+        raise InvalidArgument("test", test, "False for data without a test split", hint=hint)
+
+
 def limit_training_images(recipe: Recipe, dataset: Dataset) -> Dataset:
     """Return the data with at most `classical.max_images` training images."""
     max_images = recipe.classical.max_images

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +15,13 @@ import pytest
 import torch
 
 import nephros
+from nephros.data.dataset import Dataset
 from nephros.errors import FileError, InvalidArgument, MissingDependency, UnknownName
 from nephros.runs import RunFolder
 from nephros.training.history import EpochMetrics
 from nephros.training.trackers import TRACKERS, final_scalars
 from nephros.workflows.run import Run
-from tests.conftest import squares_dataset, write_npz
+from tests.conftest import square_images, squares_dataset, write_npz
 
 pytestmark = pytest.mark.usefixtures("reports_without_figures")
 
@@ -145,6 +147,20 @@ def test_bad_values_are_refused_before_anything_is_written(
         nephros.train(**arguments)
     assert caught.value.parameter == parameter
     assert not (tmp_path / "run").exists()
+
+
+def test_data_without_a_test_split_is_not_trained_on_with_test(tmp_path: Path) -> None:
+    images, labels = square_images(96, 4, 0)
+    dataset = Dataset.from_arrays(images, labels, draw_test=False)
+    calls: list[Callable[[], object]] = [
+        lambda: nephros.train("course-1", dataset, test=True, out=tmp_path / "run"),
+        lambda: nephros.finetune(dataset, test=True, methods="head", out=tmp_path / "run"),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidArgument) as caught:
+            call()
+        assert caught.value.parameter == "test"
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_course_recipe_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
