@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from nephros.errors import InvalidArgument, require_extra
 from nephros.evaluation.metrics import Metrics
@@ -19,6 +19,13 @@ SCALARS = (
 """Fields of EpochMetrics that trackers get after each epoch."""
 FINAL_METRICS = ("accuracy", "auc", "macro_f1", "loss", "expected_calibration_error")
 """Fields of Metrics that trackers get for val and, where it was scored, test at the end, such as ``final/val_accuracy``."""
+
+
+class Tracker(Callback, Protocol):
+    """A callback that writes to a tracker."""
+
+    def close(self, error: BaseException | None) -> None:
+        """End the tracker's own run, which would stay open: as failed where an error, or an interruption, ended training."""
 
 
 class TensorBoardTracker:
@@ -37,9 +44,12 @@ class TensorBoardTracker:
         self._writer.flush()
 
     def on_train_end(self, run: RunFolder) -> None:
-        """Write the final metrics, and close the file."""
+        """Write the final metrics."""
         for name, value in final_scalars(run).items():
             self._writer.add_scalar(name, value)
+
+    def close(self, error: BaseException | None) -> None:
+        """Close the file."""
         self._writer.close()
 
 
@@ -50,7 +60,7 @@ class MLflowTracker:
         with require_extra("MLflow is not installed: pip install 'nephros[mlflow]'.", "mlflow"):
             import mlflow
         self._client: Any = mlflow
-        mlflow.start_run(run_name=folder.root.name)
+        mlflow.start_run(run_name=folder.root.name, nested=True)  # within a run that the caller has open, if any
         mlflow.log_params(flat_fields(recipe))
 
     def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
@@ -58,9 +68,13 @@ class MLflowTracker:
         self._client.log_metrics(_epoch_scalars(epoch), step=epoch.epoch)
 
     def on_train_end(self, run: RunFolder) -> None:
-        """Log the final metrics, and end MLflow's run."""
+        """Log the final metrics."""
         self._client.log_metrics(final_scalars(run))
-        self._client.end_run()
+
+    def close(self, error: BaseException | None) -> None:
+        """End MLflow's run."""
+        status = "FINISHED" if error is None else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        self._client.end_run(status)
 
 
 class WandbTracker:
@@ -76,12 +90,15 @@ class WandbTracker:
         self._run.log(_epoch_scalars(epoch), step=epoch.epoch)
 
     def on_train_end(self, run: RunFolder) -> None:
-        """Store the final metrics in the summary, and finish the run."""
+        """Store the final metrics in the summary."""
         self._run.summary.update(final_scalars(run))
-        self._run.finish()
+
+    def close(self, error: BaseException | None) -> None:
+        """Finish the run."""
+        self._run.finish(exit_code=0 if error is None else 1)
 
 
-TRACKERS: dict[str, Callable[[RunFolder, Recipe], Callback]] = {
+TRACKERS: dict[str, Callable[[RunFolder, Recipe], Tracker]] = {
     "tensorboard": TensorBoardTracker,
     "mlflow": MLflowTracker,
     "wandb": WandbTracker,

@@ -99,10 +99,9 @@ def resume(
                 info.device,
                 current_device,
             )
-        followers = with_tracker(folder, recipe, log, callbacks, context)
-        with resumable(folder):
+        with resumable(folder), with_tracker(folder, recipe, log, callbacks, context) as followers:
             run_training(folder, info, recipe, dataset, model, torch_device, context, followers)
-    return end_run(folder, followers, data)
+            return end_run(folder, followers, data)
 
 
 def _reopen_pretrained(folder: RunFolder, record: InitRecord) -> PretrainedModel:

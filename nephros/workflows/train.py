@@ -161,10 +161,9 @@ def train(
             logger.info(f"{recipe.name} on {dataset.provenance.title}: {n_images}, {info.device}, in {folder.root}")
             if init_record is not None:
                 logger.info("starting from %s", describe_init(init_record))
-            followers = with_tracker(folder, recipe, log, callbacks, context)
-            with resumable(folder):
+            with resumable(folder), with_tracker(folder, recipe, log, callbacks, context) as followers:
                 run_training(folder, info, recipe, dataset, model, torch_device, context, followers)
-        return end_run(folder, followers, data)
+                return end_run(folder, followers, data)
 
 
 def build_data_request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -155,13 +155,24 @@ def _with_result(info: RunInfo, result: TrainingResult, dataset: Dataset, *, is_
     return dataclasses.replace(info, **describe_model(result.model, input_spec(dataset))) if is_classical else info
 
 
+@contextlib.contextmanager
 def with_tracker(
     folder: RunFolder, recipe: Recipe, log: str | None, callbacks: Sequence[Callback], context: DistributedContext
-) -> tuple[Callback, ...]:
-    """Return the callbacks of this rank, with the tracker's; only the first rank has any."""
+) -> Iterator[tuple[Callback, ...]]:
+    """Yield the callbacks of this rank, with the tracker's, which ends with the block; only the first rank has any."""
     if not context.is_main_process:
-        return ()
-    return (*callbacks, *([TRACKERS[log](folder, recipe)] if log else []))
+        yield ()
+    elif log is None:
+        yield tuple(callbacks)
+    else:
+        tracker = TRACKERS[log](folder, recipe)
+        try:
+            yield (*callbacks, tracker)
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # the error that ended training says more
+                tracker.close(error)
+            raise
+        tracker.close(None)
 
 
 def end_run(folder: RunFolder, callbacks: Sequence[Callback], data: str | Path | Dataset | None) -> Run:

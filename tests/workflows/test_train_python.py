@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ import torch
 
 import nephros
 from nephros.data.dataset import Dataset
-from nephros.errors import FileError, InvalidArgument, MissingDependency, UnknownName
+from nephros.errors import DivergedError, FileError, InvalidArgument, MissingDependency, UnknownName
 from nephros.runs import RunFolder
 from nephros.training.history import EpochMetrics
 from nephros.training.trackers import TRACKERS, final_scalars
@@ -209,6 +209,61 @@ def test_training_takes_the_description_of_its_run_from_memory(tmp_path: Path, m
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     run = nephros.train("nephros-fast", squares_dataset(n=96), epochs=1, out=tmp_path / "run", log="wandb", **QUICK)
     assert run.info().status == "complete"
+
+
+class Interruption:
+    """A callback that ends training with an error."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
+        raise self.error
+
+    def on_train_end(self, run: RunFolder) -> None: ...
+
+
+class FakeMLflow(ModuleType):
+    """As MLflow, which has one active run, and others within it."""
+
+    def __init__(self) -> None:
+        super().__init__("mlflow")
+        self.active: list[str] = []
+        self.ended: list[tuple[str, str]] = []
+
+    def start_run(self, run_name: str, nested: bool = False) -> None:
+        assert nested or not self.active
+        self.active.append(run_name)
+
+    def log_params(self, params: dict[str, Any]) -> None: ...
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None: ...
+
+    def end_run(self, status: str = "FINISHED") -> None:
+        self.ended.append((self.active.pop(), status))
+
+
+def test_a_run_that_ends_with_an_error_ends_the_run_of_its_tracker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = FakeMLflow()
+    exit_codes: list[int] = []
+    wandb_run = SimpleNamespace(log=lambda *_, **__: None, finish=lambda exit_code=0: exit_codes.append(exit_code))
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: wandb_run))
+    mlflow.start_run("mine")
+    dataset = squares_dataset(n=96)
+    for name, error in (("stopped", KeyboardInterrupt()), ("failed", DivergedError("NaN"))):
+        for log in ("mlflow", "wandb"):
+            out = tmp_path / log / name
+            with pytest.raises(type(error)):
+                nephros.train(
+                    "nephros-fast", dataset, epochs=1, out=out, log=log, callbacks=[Interruption(error)], **QUICK
+                )
+    nephros.resume(tmp_path / "mlflow" / "stopped", dataset, log="mlflow")
+    assert mlflow.ended == [("stopped", "KILLED"), ("failed", "FAILED"), ("stopped", "FINISHED")]
+    assert mlflow.active == ["mine"]
+    assert exit_codes == [1, 1]
 
 
 def test_a_run_whose_tracker_could_not_be_opened_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
