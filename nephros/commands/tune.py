@@ -76,7 +76,11 @@ def _build_parser() -> CommandParser:
     parser.option("seed", "seed of the sampler, the subset and every trial (default: 0)", int)
     threads_help = "CPU threads per trial; fixed for a study, as the last bits of results depend on it (default: 1)"
     parser.option("threads-per-trial", threads_help, int, metavar="N")
-    parser.option("workers", "trials at a time; the result doesn't depend on it (default: one per core)", int)
+    workers_help = (
+        "trials at a time; the result doesn't depend on it (default: one per GPU or, on CPUs, as many as cores and memory have "
+        "room for)"
+    )
+    parser.option("workers", workers_help, int)
     storage_help = (
         "where the Optuna study is stored: an SQLite file or a PostgreSQL URL (default: in the study's folder)"
     )

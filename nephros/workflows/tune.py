@@ -91,7 +91,8 @@ def tune(
         white_level: of a folder's images of more than 8 bits, as `nephros.load_dataset` takes it.
         channel: color plane of a folder's images, as `nephros.load_dataset` takes it.
         groups: which images a folder's split keeps together, as `nephros.load_dataset` takes it.
-        workers: trials that run at once; None is as many as cores and memory have room for. The result doesn't depend on it.
+        workers: trials that run at once; None is one per GPU or, on CPUs, as many as cores and memory have room for, and 1 for a
+            Dataset given in Python. The result doesn't depend on it.
         storage: SQLite file or PostgreSQL URL of the trials; None is a file in the study's folder.
         checkpoint_dir: folder or fsspec URL of the checkpoints; "" is a folder in the study's folder.
         ray_address: address of a Ray cluster to run trials on.
@@ -267,7 +268,8 @@ def _make_executor(
     )
     workers = run_options.workers
     if workers is None:
-        workers = _default_workers(settings, dataset, n_cores) if device.type == "cpu" and request["source"] else 1
+        slots = torch.cuda.device_count() if device.type == "cuda" else n_cores // n_threads
+        workers = _default_workers(settings, dataset, slots) if request["source"] else 1
     if device.type == "cpu" and workers * n_threads > n_cores:
         logger.warning(
             "%d workers with %d threads each are more than this machine's %d cores, which slows all of them.",
@@ -275,7 +277,8 @@ def _make_executor(
             n_threads,
             n_cores,
         )
-    if workers == 1:
+    # A worker that an error of its GPU has ended is replaced; this process could not go on.
+    if not request["source"] or (workers == 1 and device.type == "cpu"):
         return InProcessExecutor(TrialRunner(dataset, device, store), n_threads)
     setup: WorkerSetup = {
         "data_request": request,
@@ -288,12 +291,12 @@ def _make_executor(
     return ProcessExecutor(workers, setup)
 
 
-def _default_workers(settings: StudySettings, dataset: Dataset, n_cores: int) -> int:
-    """Return how many workers the cores, the memory and the study itself have use for."""
+def _default_workers(settings: StudySettings, dataset: Dataset, slots: int) -> int:
+    """Return how many workers the GPUs or cores (`slots`), the memory and the study itself have use for."""
     data_bytes = sum(split.images.nbytes for _, split in dataset.splits())
     fit_in_memory = int(available_memory() // (_WORKER_BYTES + 3 * data_bytes))
     n_configs = sum(bracket.n_configs for bracket in settings.planned_brackets)
-    return max(1, min(n_cores // settings.threads_per_trial, fit_in_memory, n_configs))
+    return max(1, min(slots, fit_in_memory, n_configs))
 
 
 def _import_ray_executor() -> Any:

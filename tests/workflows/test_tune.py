@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -9,19 +10,22 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 
 from nephros import cli
 from nephros.data.load import data_request
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError
 from nephros.recipe import to_yaml
 from nephros.runs import RunFolder
+from nephros.tuning.checkpoint_store import CheckpointStore
 from nephros.tuning.database import storage_url
+from nephros.tuning.executors import InProcessExecutor
 from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.settings import plan_study
 from nephros.tuning.study_folder import StudyFolder
 from nephros.tuning.study_state import StudyState
 from nephros.workflows.study import best_recipe
-from nephros.workflows.tune import _tuning_data, resume_study, tune
+from nephros.workflows.tune import _make_executor, _RunOptions, _tuning_data, resume_study, tune
 from tests.conftest import squares_dataset, write_npz
 from tests.tuning.conftest import RECIPE, SPACE, reproducible_part
 
@@ -265,6 +269,22 @@ def test_when_all_configurations_fail_the_first_reason_is_shown(
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("nephros: Every configuration failed")
     assert "loss became" in message
+
+
+@pytest.mark.parametrize(("gpus", "workers", "expected"), [(4, None, 4), (1, None, 1), (4, 2, 2), (4, 1, 1)])
+def test_each_gpu_has_a_worker_process(
+    gpus: int, workers: int | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nephros.workflows.tune.resolve_device", torch.device)
+    monkeypatch.setattr("nephros.workflows.tune.ProcessExecutor", lambda size, _: size)
+    monkeypatch.setattr("nephros.workflows.tune.available_memory", lambda: 64e9)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    settings = dataclasses.replace(plan_study(RECIPE, device="cpu"), device_type="cuda")
+    dataset, store, options = squares_dataset(n=64), CheckpointStore(str(tmp_path)), _RunOptions(workers, None, None)
+    n_processes: Any = _make_executor(settings, dataset, store, options, data_request("squares.npz"))
+    assert n_processes == expected
+    if expected == 1:  # data given in Python stays in this process
+        assert isinstance(_make_executor(settings, dataset, store, options, data_request("")), InProcessExecutor)
 
 
 def test_more_workers_than_cores_get_a_warning(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
