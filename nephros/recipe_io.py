@@ -85,7 +85,7 @@ def apply_overrides(recipe: Recipe, overrides: Namespace | dict[str, Any]) -> Re
     return dataclasses.replace(recipe, **changes)
 
 
-def resolve_recipe(recipe: str | Recipe) -> Recipe:
+def resolve_recipe(recipe: str | Path | Recipe) -> Recipe:
     """Return the recipe of a name or YAML file, or a given one after its types are checked, so that 1 and 1.0 are the same."""
     if isinstance(recipe, Recipe):
         return recipe_from_dict(recipe.to_dict(), "The recipe")

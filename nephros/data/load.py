@@ -72,6 +72,7 @@ def load_dataset(
     Raises:
         NephrosError: the data set can't be found, opened or divided in this way.
     """
+    _check_source(source, "source")
     if seed < 0:
         # Commands and workflows call it `data_seed`, since their `seed` is the recipe's.
         raise InvalidArgument("data_seed", seed, "a whole number of at least 0")
@@ -94,6 +95,13 @@ def redraw(dataset: Dataset, subset: int | None, resplit: Sequence[int] | None, 
     """Draw train and validation again, and then a subset of train, as `load_dataset` does; None leaves either as it is."""
     dataset = dataset if resplit is None else resplit_train_val(dataset, resplit, seed)
     return dataset if subset is None else subset_train(dataset, subset, seed)
+
+
+def _check_source(source: object, parameter: str) -> None:
+    """Raise InvalidArgument for what is neither a name nor a path, such as an array."""
+    if not isinstance(source, str | Path):
+        hint = "`nephros.Dataset.from_arrays` makes a Dataset of images in memory."
+        raise InvalidArgument(parameter, type(source).__name__, "a name or a path", hint=hint)
 
 
 def is_builtin(source: str | Path) -> bool:
@@ -132,6 +140,7 @@ def data_request(
 
     An empty source stands for a data set that was passed in Python.
     """
+    _check_source(source, "data")  # as commands and workflows call it
     location = str(source) if is_builtin(source) else str(Path(source).expanduser().absolute())
     resplit_sizes = None if resplit is None else list(resplit)
     return {

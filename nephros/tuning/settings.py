@@ -16,7 +16,7 @@ from nephros.device import resolve_device
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.recipe import MetricName, Recipe
-from nephros.recipe_io import get_recipe, recipe_from_dict
+from nephros.recipe_io import recipe_from_dict, resolve_recipe
 from nephros.tuning.defaults import default_space
 from nephros.tuning.hyperband import Bracket, select_brackets
 from nephros.tuning.space import parse_space, read_space, space_to_dict
@@ -106,7 +106,7 @@ class StudySettings:
 
 
 def plan_study(
-    recipe: str | Recipe = "poster",
+    recipe: str | Path | Recipe = "poster",
     *,
     max_epochs: int = 27,
     eta: int = 3,
@@ -126,7 +126,7 @@ def plan_study(
     `space` is a file, a mapping such as a file holds, or None for the default space of the recipe's network. `metric` is the
     recipe's own unless given. Raises InvalidArgument or SpaceError for what can't be used.
     """
-    base = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    base = resolve_recipe(recipe)
     if base.is_classical:
         hint = f"`nephros.train({base.name!r})` tries all values of a classical baseline on validation."
         raise InvalidArgument("recipe", base.name, "the recipe of a network", hint=hint)

@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    recipe: str | Recipe = "nephros",
+    recipe: str | Path | Recipe = "nephros",
     data: str | Path | Dataset = "tissuemnist",
     *,
     out: str | Path | None = None,
@@ -65,7 +65,7 @@ def train(
     white_level: float | None = None,
     channel: int | None = None,
     groups: str = "auto",
-    teachers: Sequence[str | Path] = (),
+    teachers: str | Path | Sequence[str | Path] = (),
     init: str | Path | None = None,
     freeze: str | Sequence[str] = (),
     test: bool = False,
@@ -87,8 +87,8 @@ def train(
         device: auto, cpu or cuda.
         size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load_dataset`, for data given by name
             or path.
-        teachers: finished runs, exported .safetensors files or bundled models, trained on the same data; for a recipe with a
-            `distillation_weight`.
+        teachers: a finished run, exported .safetensors file or bundled model, or a list of them, trained on the same data; for a
+            recipe with a `distillation_weight`.
         init: weights to start from, of the recipe's network: a bundled model's name or ``bundled`` (the default), a run folder,
             or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
         freeze: stages of the network that keep the weights of `init`, such as ``("stem", "stage1")``; the others are trained.
@@ -118,6 +118,7 @@ def train(
     recipe = override_fields(recipe, overrides, [*inspect.signature(train).parameters][:-1])
     request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
     freeze = freeze.split(",") if isinstance(freeze, str) else list(freeze)
+    teachers = [teachers] if isinstance(teachers, str | Path) else list(teachers)
     check_init(recipe, init, freeze)
     with process_group() as context, torch_threads(threads):
         if under_torchrun() and out is None:

@@ -65,7 +65,7 @@ class _RunOptions:
 
 
 def tune(
-    recipe: str | Recipe = "poster",
+    recipe: str | Path | Recipe = "poster",
     data: str | Path | Dataset = "tissuemnist",
     *,
     size: int | None = None,

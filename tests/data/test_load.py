@@ -82,6 +82,12 @@ def test_only_a_missing_data_set_is_downloaded(isolated_dirs: Path, monkeypatch:
     assert downloads == [("bloodmnist", 64)]
 
 
+def test_an_array_is_no_source() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        load_dataset(np.zeros((8, 28, 28)))  # type: ignore[arg-type]
+    assert (caught.value.parameter, caught.value.value) == ("source", "ndarray")
+
+
 def test_a_multi_label_data_set_is_refused() -> None:
     with pytest.raises(IncompatibleError, match=r"ChestMNIST.*multi-label"):
         load_dataset("chestmnist", download=True)

@@ -77,6 +77,14 @@ def test_soft_targets_are_the_mean_probabilities_of_the_teachers(
     assert all(len(teacher["weights_sha256"]) == 64 for teacher in teacher_records)
 
 
+@pytest.mark.parametrize("as_type", [str, Path])
+def test_one_teacher_needs_no_list(
+    as_type: type[str] | type[Path], tiny_npz: Path, trained_teachers: list[Path], tmp_path: Path
+) -> None:
+    folder = train(STUDENT, tiny_npz, out=tmp_path / "student", teachers=as_type(trained_teachers[0]))
+    assert [teacher["run"] for teacher in folder.info().teachers] == [str(trained_teachers[0])]
+
+
 @pytest.mark.slow
 def test_a_student_with_shuffled_labels_learns_from_its_teacher(tmp_path: Path) -> None:
     dataset = squares_dataset()

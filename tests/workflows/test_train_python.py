@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -137,6 +138,7 @@ def test_an_unknown_override_is_refused_with_a_suggestion(
         ({"callbacks": [Recorder]}, "callbacks"),
         ({"callbacks": Recorder()}, "callbacks"),
         ({"recipe": 3}, "recipe"),
+        ({"data": np.zeros((8, 28, 28))}, "data"),
     ],
 )
 def test_bad_values_are_refused_before_anything_is_written(

@@ -166,6 +166,13 @@ def test_a_dataset_from_python_is_tuned_in_this_process(workspace: Path) -> None
     assert (excinfo.value.parameter, excinfo.value.value) == ("workers", 2)
 
 
+def test_a_recipe_is_also_a_path_and_data_are_no_array(workspace: Path) -> None:
+    assert plan_study(Path("small.yaml")).recipe == plan_study("small.yaml").recipe
+    with pytest.raises(InvalidArgument) as excinfo:
+        tune(Path("small.yaml"), squares_dataset(n=64).train.images)  # type: ignore[arg-type]
+    assert (excinfo.value.parameter, excinfo.value.value) == ("data", "ndarray")
+
+
 def test_dry_run_prints_the_plan_and_leaves_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = run_cli(["tune", "poster", "--max-epochs", "27", "--brackets", "s=3", "--dry-run"], capsys)
     assert "27 at 1, 9 at 3, 3 at 9, 1 at 27" in out
