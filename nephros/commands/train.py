@@ -96,6 +96,8 @@ def train(argv: list[str]) -> int:
                 "--threads, --log, and --data where the data has moved."
             )
         return _print_result(resume(args.pop("resume"), args.pop("data", None), **args))
+    if "storage" in args and "from_study" not in args:
+        raise NephrosError("--storage is where --from-study finds its study: give both, or leave it out.")
     if args.pop("no_test", False) and args.get("test"):
         raise NephrosError("--test and --no-test exclude each other: give one of them.")
     for name in {"teachers", "freeze"} & set(args):

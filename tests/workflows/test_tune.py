@@ -229,6 +229,7 @@ def test_a_new_study_needs_a_new_name(workspace: Path, capsys: pytest.CaptureFix
     assert message.startswith("--name is one")
     assert "all.db" in message
     assert "leave one out" in usage_error(["train", "poster", "--from-study", "moved/one"], capsys)
+    assert "--from-study" in usage_error(["train", "poster", "--storage", "study.db"], capsys)
 
 
 @pytest.mark.slow
