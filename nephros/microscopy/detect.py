@@ -36,7 +36,8 @@ HEADER_FIRST_BYTES = 64 << 20
 """Size in bytes from which a file's headers are checked before it is read as a whole."""
 _MAX_PAGES_CHECKED = 16
 """Files with one page per cell have many thousands of pages."""
-_TAG_DEPTH = 32997
+_TAG_DEPTH, _TAG_METAMORPH_PLANES = 32997, 33629
+"""Slices of a page, and MetaMorph's tag with an entry per plane."""
 
 
 def read_bytes_unless_stack(path: InputFile) -> bytes | None:
@@ -77,7 +78,7 @@ def _regular_file_status(path: Path | None) -> os.stat_result | None:
 def is_stack(file: IO[bytes], path: Path | None = None) -> bool:
     """Return whether a file that is open for reading is a stack of slices, and not one image per page.
 
-    It is a stack where the metadata of OME, ImageJ or tifffile give a Z axis of at least 2 slices, or where several pages have
+    It is a stack where the metadata of OME, ImageJ, tifffile or MetaMorph give at least 2 slices, or where several pages have
     at least MIN_TISSUE_SIDE pixels on both sides; a volume of one nucleus is none. `path` is its path, if it has one: metadata
     may be in a file beside it. A file that can't be read is not a stack: decoding it reports why.
     """
@@ -99,7 +100,8 @@ def is_stack(file: IO[bytes], path: Path | None = None) -> bool:
                 if is_nucleus_page(tags):
                     return False
                 description = companion_text(str(tags.get(TAG_DESCRIPTION, "")), path)
-                if count_slices(description) > 1 or tags.get(_TAG_DEPTH, 1) > 1:
+                has_planes = isinstance(tags.get(_TAG_METAMORPH_PLANES), tuple)  # of a single entry it is no tuple
+                if has_planes or count_slices(description) > 1 or tags.get(_TAG_DEPTH, 1) > 1:
                     return True
             n_large_pages += min(tags.get(TAG_WIDTH, 0), tags.get(TAG_LENGTH, 0)) >= MIN_TISSUE_SIDE
     except Exception:  # of changed bytes, every kind is raised

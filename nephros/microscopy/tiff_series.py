@@ -279,8 +279,9 @@ def check_all_planes(path: Path, file: TiffFile, series: TiffPageSeries) -> None
     outer = series.axes[:-2]
     planes_per_page = max(1, int(np.prod(series.keyframe.shape[:-2])))
     promised = int(np.prod(series.shape[:-2]))
-    n_pages = len(series) if series.dataoffset is not None else sum(page is not None for page in series)
-    n_planes = n_pages * planes_per_page
+    # Planes that follow each other need no page each: ImageJ above 4 GB, and MetaMorph, write one for all. Whether the
+    # file is long enough for them is seen below.
+    n_planes = promised if series.dataoffset is not None else planes_per_page * sum(page is not None for page in series)
     if series.kind != "ome" and (imagej := file.imagej_metadata):
         sizes = [int(imagej.get(key) or 1) for key in ("channels", "slices", "frames")]
         promised = max(promised, int(imagej.get("images") or 1), int(np.prod(sizes)))

@@ -15,9 +15,11 @@ import tifffile
 
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy import tiff_series
+from nephros.microscopy.detect import is_stack
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.stack import Stack
 from nephros.microscopy.synthetic import SyntheticStack
+from tests.microscopy.tiff_samples import write_stk
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (6, 12, 16)).astype(np.uint16)
 OTHER = np.random.default_rng(1).integers(0, 4000, (6, 12, 16)).astype(np.uint16)
@@ -145,6 +147,29 @@ def test_a_truncated_hyperstack_of_one_page_is_refused(tmp_path: Path) -> None:
         (tmp_path / "cut.tif").write_bytes(data[: offset + n_slices * VOLUME[0].nbytes])
         with pytest.raises(FileError, match=r"cut\.tif (lacks planes|is cut short)"):
             open_stack(tmp_path / "cut.tif")
+
+
+@pytest.mark.parametrize("is_imagej", [True, False])
+def test_planes_behind_a_single_page_are_read(is_imagej: bool, tmp_path: Path) -> None:
+    """As ImageJ writes more than 4 GB, and tifffile where it is asked to."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, VOLUME, photometric="minisblack", imagej=is_imagej, metadata={"axes": "ZYX"}, truncate=True)
+    with tifffile.TiffFile(path) as file:
+        assert (len(file.pages), len(file.series[0])) == (1, 1)
+        end = file.pages.first.dataoffsets[0] + VOLUME.nbytes
+    assert np.array_equal(_read(open_stack(path)), VOLUME)
+    path.write_bytes(path.read_bytes()[: end - 1])
+    with pytest.raises(FileError, match="is cut short"):
+        open_stack(path)
+
+
+def test_a_stack_of_metamorph_is_read(tmp_path: Path) -> None:
+    path = write_stk(tmp_path / "a.stk", VOLUME, (1.5, 0.25, 0.5))
+    stack = open_stack(path)
+    assert np.array_equal(_read(stack), VOLUME)
+    assert (stack.voxel_size, stack.notes) == ((1.5, 0.25, 0.5), ())
+    with path.open("rb") as file:
+        assert is_stack(file)
 
 
 def _ome_xml(size_z: int, tiff_data: str, *, size_t: int = 1, root: str = "") -> str:
