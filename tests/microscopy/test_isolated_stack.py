@@ -14,13 +14,14 @@ import tifffile
 
 from nephros.data.images import decoder as decoder_module
 from nephros.errors import FileError, InvalidArgument, NephrosError
-from nephros.isolation.pool import WorkerPool
+from nephros.isolation.pool import MAX_MEMORY, WorkerPool
 from nephros.microscopy import isolated_stack as isolated_stack_module
 from nephros.microscopy.isolated_stack import is_plain_tiff
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.stack import Stack
 from tests.killing import kill
 from tests.microscopy.test_sequence_stack import write_slices
+from tests.sparse_files import lengthen
 
 VOLUME = np.random.default_rng(0).integers(0, 200, (5, 40, 36)).astype(np.uint8)
 PLAIN: dict[str, dict[str, Any]] = {
@@ -248,15 +249,12 @@ def test_pipes_and_devices_are_not_waited_for(is_mask: bool, tmp_path: Path) -> 
             open_stack(tmp_path / name, is_mask=is_mask)
 
 
-def test_a_file_for_which_there_is_no_address_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_args: Any, **_options: Any) -> None:
-        raise OSError(12, "Cannot allocate memory")
-
-    path = write(tmp_path / "a.tif")
-    monkeypatch.setattr("nephros.data.images.tiff_directories.mmap.mmap", fail)
-    with pytest.raises(FileError, match="Cannot allocate memory") as raised:
-        open_stack(path)
-    assert raised.value.path == path
+@pytest.mark.parametrize("kind", ["zstd", "a directory below a page"])
+def test_a_process_reads_files_larger_than_its_memory(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", **UNUSUAL[kind])
+    lengthen(path, MAX_MEMORY + (1 << 30))
+    assert not is_plain_tiff(path)
+    np.testing.assert_array_equal(np.stack(list(open_stack(path).slices())), VOLUME)
 
 
 def test_a_file_whose_last_directory_is_cut_is_not_plain(tmp_path: Path) -> None:

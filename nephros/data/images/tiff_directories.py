@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from nephros.errors import FileError
 
@@ -54,7 +54,25 @@ class TiffDirectories:
     """Whether the last directory leads back to an earlier one."""
 
 
-Buffer = bytes | memoryview
+class _BytesOnDisk:
+    """The bytes of a file, of which each part is read when it is asked for.
+
+    A map of the whole file would count as memory, of which a worker process has less than a large file takes.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        self._file.seek(start)
+        return self._file.read(stop - start)
+
+
+Buffer = bytes | _BytesOnDisk
 
 
 class TiffFormat:
@@ -69,14 +87,12 @@ class TiffFormat:
         self.header_size = 16 if self.is_big else 8
 
     def first_directory(self, data: Buffer) -> int:
-        offset: int = self.pointer.unpack_from(data, self.header_size - self.pointer.size)[0]
+        offset: int = self.pointer.unpack(data[self.header_size - self.pointer.size : self.header_size])[0]
         return offset
 
     def count_tags(self, data: Buffer, offset: int) -> int:
         """Return how many entries a directory has; struct.error where it is cut short."""
-        if offset > len(data):
-            raise struct.error("a directory is beyond the end")  # unpack_from takes no offset above 2**63
-        n_tags: int = self.count.unpack_from(data, offset)[0]
+        n_tags: int = self.count.unpack(data[offset : offset + self.count.size])[0]
         if offset + self.count.size + n_tags * self.entry.size > len(data):
             raise struct.error("a directory is cut short")
         return n_tags
@@ -86,7 +102,8 @@ class TiffFormat:
         start = offset + self.count.size
         end = start + self.count_tags(data, offset) * self.entry.size
         tags = list(map(Tag._make, self.entry.iter_unpack(data[start:end])))
-        next_offset = self.pointer.unpack_from(data, end)[0] if end + self.pointer.size <= len(data) else 0
+        pointer = data[end : end + self.pointer.size]
+        next_offset = self.pointer.unpack(pointer)[0] if len(pointer) == self.pointer.size else 0
         return tags, next_offset
 
     def n_bytes(self, tag: Tag) -> int:
@@ -104,7 +121,7 @@ class TiffFormat:
         if size <= len(tag.field):
             return tag.field[:size]
         (start,) = self.pointer.unpack(tag.field)
-        return bytes(data[start : start + size])
+        return data[start : start + size]
 
     def integers(self, data: Buffer, tag: Tag) -> tuple[int, ...]:
         """Return a tag's unsigned integers; struct.error where bytes are missing, KeyError where it holds other values."""
@@ -136,7 +153,7 @@ def walk_directories(
     Raises:
         FileError: the file has more pages, or the directories claim more than such a file can hold.
     """
-    tiff = TiffFormat(bytes(data[:16]))
+    tiff = TiffFormat(data[:16])
     offsets: list[int] = []
     visited: set[int] = set()
     compressions: set[int] = set()
@@ -193,9 +210,4 @@ def walk_directories(
 def walk_file(path: Path, max_pages: int, *, first_pages: int | None = None) -> TiffDirectories:
     """Walk the directories of a TIFF file on disk, of which only these are read; see `walk_directories`."""
     with path.open("rb") as file:
-        try:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # no address space for a huge file, or the file is empty
-            raise FileError(path, f"{path} can't be read ({error}); free some memory, or split the file.") from error
-        with mapped, memoryview(mapped) as data:
-            return walk_directories(path, data, max_pages, first_pages=first_pages)
+        return walk_directories(path, _BytesOnDisk(file), max_pages, first_pages=first_pages)

@@ -6,6 +6,7 @@ import io
 import itertools
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.decoding import decode_image, decode_pages, strict_pillow_warnings
-from nephros.data.images.tiff_directories import walk_directories
+from nephros.data.images.tiff_directories import walk_directories, walk_file
 from nephros.data.images.tiff_pages import TiffPages
 from nephros.errors import FileError
 
@@ -221,6 +222,14 @@ def test_pages_claim_few_pixels_or_many() -> None:
     assert walk_directories("x", write_pages(GRAY), 10).n_pixels == GRAY.size
     assert walk_directories("x", write_pages(GRAY, tile=(1024, 1024)), 10).n_pixels == 3 << 20
     assert walk_directories("x", b"II*\0", 10).offsets == []
+
+
+@pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"bigtiff": True}])
+def test_a_file_on_disk_is_walked_as_its_bytes_are(options: dict[str, Any], tmp_path: Path) -> None:
+    data = write_pages(GRAY, software="x" * 2000, **options)
+    for content in (data, *(data[:n] for n in range(0, len(data), 37))):
+        (tmp_path / "a.tif").write_bytes(content)
+        assert walk_file(tmp_path / "a.tif", 10) == walk_directories("x", content, 10)
 
 
 def read_or_error(data: bytes) -> list[DecodedImage] | str:
