@@ -90,6 +90,8 @@ def open_series(path: Path, image: int | str | None) -> Iterator[OpenSeries]:
             _check_claims(path, ome, index, len(file.pages))
             if omexml:
                 file = files.enter_context(tifffile.TiffFile(path, omexml=omexml, _multifile=False))
+            # Of Micro-Manager's files tifffile prefers their own index, which makes one image of all positions.
+            file.is_mmstack = False
             series = list(file.series)
             if series[0].kind != "ome" and ome.locates_pixels:
                 messages.refuse_truncated()

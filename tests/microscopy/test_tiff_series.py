@@ -19,7 +19,7 @@ from nephros.microscopy.detect import is_stack
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.stack import Stack
 from nephros.microscopy.synthetic import SyntheticStack
-from tests.microscopy.tiff_samples import write_stk
+from tests.microscopy.tiff_samples import write_micromanager, write_stk
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (6, 12, 16)).astype(np.uint16)
 OTHER = np.random.default_rng(1).integers(0, 4000, (6, 12, 16)).astype(np.uint16)
@@ -224,6 +224,17 @@ def test_a_whole_image_in_one_file_of_a_set_and_a_renamed_file_are_read(tmp_path
     renamed = open_stack(_write_with_xml(tmp_path / "renamed.ome.tif", xml.replace('UUID="urn:uuid:1"', "", 1)))
     assert np.array_equal(_read(renamed), VOLUME)
     assert renamed.notes == ()
+
+
+def test_a_stack_of_micro_manager_is_read_by_its_ome_metadata(tmp_path: Path) -> None:
+    values = np.random.default_rng(2).integers(0, 4000, (2, 2, 3, 12, 16)).astype(np.uint16)
+    path = write_micromanager(tmp_path / "kidney_MMStack_Pos0.ome.tif", values)
+    with tifffile.TiffFile(path) as file:
+        assert file.series[0].kind == "mmstack"
+        assert np.array_equal(file.asarray(), values.swapaxes(1, 2))
+    stack = open_stack(path, "DAPI", time_point=1)
+    assert np.array_equal(_read(stack), values[1, 1])
+    assert (stack.n_channels, stack.voxel_size, stack.notes) == (2, (1.0, 0.5, 0.5), ())
 
 
 def test_what_tifffile_warns_of_becomes_a_note(tmp_path: Path) -> None:
