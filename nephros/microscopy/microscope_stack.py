@@ -12,11 +12,13 @@ from nephros.microscopy.choices import choose_channel, choose_image, choose_time
 from nephros.microscopy.formats.image import MicroscopeImage
 from nephros.microscopy.formats.registry import FORMATS
 from nephros.microscopy.pyramid import choose_level
-from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions
+from nephros.microscopy.stack import MAX_SLICE_PIXELS, Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import MAX_PAGES
 
 _MAX_MISSING_SHARE = 0.5
 """Share of slices without pixels from which a file is refused, and not taken for a recording that was stopped early."""
+_MAX_CHANNELS_OF_LARGEST_SLICE = 8
+"""Some libraries read all channels of a slice at a time."""
 
 
 def open_microscope_stack(
@@ -98,7 +100,7 @@ def _check_image(path: Path, image: MicroscopeImage) -> None:
         raise FileError(path, f"{name} can't be read: {image.fault}; export it as OME-TIFF, or copy it again.")
     if image.shape[0] > MAX_PAGES:
         raise FileError(path, f"{path} claims {image.shape[0]:,} slices, and at most {MAX_PAGES:,} are read.")
-    if image.shape[1] * image.shape[2] * image.dtype.itemsize * image.n_channels > 16 * MAX_SLICE_BYTES:
+    if image.shape[1] * image.shape[2] * image.n_channels > _MAX_CHANNELS_OF_LARGEST_SLICE * MAX_SLICE_PIXELS:
         raise FileError(
             path,
             f"{path} claims slices of {image.shape[1]:,} x {image.shape[2]:,} pixels, which are too large for memory; export "

@@ -17,7 +17,7 @@ from nephros.microscopy.isolated_stack import open_isolated_stack
 from nephros.microscopy.location import StackUrl, locate
 from nephros.microscopy.roi_mask import is_roi_archive, open_roi_mask
 from nephros.microscopy.sequence_stack import open_image_stack, open_sequence_stack
-from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions, read_raw_planes
+from nephros.microscopy.stack import MAX_SLICE_PIXELS, Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import translate_read_errors
 from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
 from nephros.microscopy.zarr_stack import open_zarr_stack
@@ -103,7 +103,7 @@ def _checked(stack: Stack, is_mask: bool) -> Stack:
         raise FileError(path, f"{path} is empty: its shape is {stack.shape}.")
     if stack.dtype.kind not in "buif":
         raise FileError(path, f"{path} has pixels of type {stack.dtype}; save it as 8- or 16-bit integers.")
-    if stack.shape[1] * stack.shape[2] * stack.dtype.itemsize > MAX_SLICE_BYTES:
+    if stack.shape[1] * stack.shape[2] > MAX_SLICE_PIXELS:
         raise FileError(
             path,
             f"{path} has slices of {stack.shape[1]:,} x {stack.shape[2]:,} pixels, which are too large for memory; "

@@ -18,8 +18,11 @@ from nephros.microscopy.voxel_size import VoxelSize
 
 Slice = NDArray[Any]
 
-MAX_SLICE_BYTES = 1 << 29
-"""Largest slice in bytes. Memory holds two slices at a time, of the stack and of its mask."""
+MAX_SLICE_PIXELS = 1 << 29
+"""Pixels of the largest slice, such as 23,170 x 23,170. Memory holds two slices at a time, of the stack and of its mask.
+
+The type of the pixels doesn't count: ids often have 32 or 64 bits, and a stack that is accepted would have no mask that is.
+"""
 
 
 SEGMENTERS = ("rough", "cellpose", "stardist")

@@ -24,7 +24,7 @@ from nephros.microscopy.ome_zarr import (
     read_image,
 )
 from nephros.microscopy.pyramid import choose_level
-from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions
+from nephros.microscopy.stack import MAX_SLICE_PIXELS, Slice, Stack, StackOptions
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.microscopy.zarr_array import ZarrArray, read_zarr_array
 from nephros.microscopy.zarr_files import ZarrFiles, open_zarr_files
@@ -294,7 +294,7 @@ def _count_missing(files: ZarrFiles, array: ZarrArray, axes: str, fixed: list[in
     a copy that was interrupted lacks some too: the store doesn't tell which it is, so a user is told how many.
     """
     sizes = dict(zip(axes, array.shape, strict=True))
-    if files.is_remote or sizes["Y"] * sizes["X"] * array.dtype.itemsize > MAX_SLICE_BYTES:
+    if files.is_remote or sizes["Y"] * sizes["X"] > MAX_SLICE_PIXELS:
         return 0, 0  # each would be a request; they are counted when they are read
     region = _region(array, axes, fixed)
     n_files = array.n_files(region)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.microscopy import reader
 from nephros.microscopy.reader import open_stack
+from tests.sparse_files import lengthen
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (5, 12, 16)).astype(np.uint16)
 
@@ -188,8 +189,20 @@ def test_a_header_that_promises_terabytes_is_refused(tmp_path: Path) -> None:
 
 
 def test_slices_too_large_for_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MAX_SLICE_BYTES", 100)
+    monkeypatch.setattr(reader, "MAX_SLICE_PIXELS", 12 * 16 - 1)
     _assert_rejected(_write_tiff(tmp_path / "a.tif"), "cut it into tiles")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "int64", "float64"])
+def test_a_mask_may_have_slices_of_as_many_pixels_as_its_stack(dtype: str, tmp_path: Path) -> None:
+    """Of a mosaic, with ids as StarDist and cellpose (int32) or napari (int64) write them."""
+    shape = (1, 16_000, 16_000)
+    path = tmp_path / "a.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+        n_bytes = file.tell() + np.dtype(dtype).itemsize * 16_000 * 16_000
+    lengthen(path, n_bytes)
+    assert open_stack(path, is_mask=dtype != "uint16").shape == shape
 
 
 def _tiff_bytes(**kwargs: Any) -> bytes:
