@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import itertools
+import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import IO, Any, NoReturn
@@ -119,22 +123,27 @@ class ZarrSlices:
         """Files that were looked for and not found so far, which hold chunks of the array's fill value."""
         return len(self._store.missing)
 
-    def __iter__(self) -> Iterator[Slice]:
+    def __iter__(self) -> Iterator[Slice | None]:
+        """Yield the slices, and None for each part of a slab that was decoded before its first slice is whole."""
         depth, height, width = self._shape
         for first in range(0, depth, self._chunk[0]):
             z = slice(first, min(first + self._chunk[0], depth))
             n_slices = z.stop - z.start
-            if n_slices == 1 or n_slices * height * width * self._dtype.itemsize <= MAX_SLAB_BYTES:
+            n_bytes = n_slices * height * width * self._dtype.itemsize
+            if n_slices == 1 or n_bytes <= MAX_SLAB_BYTES:
                 yield from self._read(z, slice(0, height), slice(0, width))
                 continue
-            with tempfile.TemporaryFile() as file:
-                self._copy_slab(z, file)
+            with self._slab_file(n_bytes) as file:
+                yield from self._copy_slab(z, file)
                 for k in range(n_slices):
                     file.seek(k * height * width * self._dtype.itemsize)
                     yield np.fromfile(file, self._dtype, height * width).reshape(height, width)
 
-    def _copy_slab(self, z: slice, file: IO[bytes]) -> None:
-        """Write slices that share chunks to a file, box by box, so that each chunk is decoded once."""
+    def _copy_slab(self, z: slice, file: IO[bytes]) -> Iterator[None]:
+        """Write slices that share chunks to a file, box by box, so that each chunk is decoded once.
+
+        Yield after each box: all of them together may take longer than this process has for a slice.
+        """
         _, height, width = self._shape
         n_bytes = self._dtype.itemsize
         row_bytes = self._chunk[0] * self._chunk[1] * n_bytes
@@ -146,7 +155,28 @@ class ZarrSlices:
                 for row, values in enumerate([rows] if x.stop - x.start == width else rows):
                     file.seek((k * height * width + (top + row) * width + left) * n_bytes)
                     file.write(np.ascontiguousarray(values).tobytes())
+            yield
         file.flush()
+
+    @contextlib.contextmanager
+    def _slab_file(self, n_bytes: int) -> Iterator[IO[bytes]]:
+        """Within the block, a temporary file that may get so many bytes is open.
+
+        Raises:
+            FileError: the disk is full, or the file can't be written for another reason.
+        """
+        try:
+            if shutil.disk_usage(tempfile.gettempdir()).free < n_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with tempfile.TemporaryFile() as file:
+                yield file
+        except OSError as error:
+            place = tempfile.tempdir or "the folder of temporary files"
+            raise FileError(
+                str(self._name),
+                f"{self._name} has chunks of {self._chunk[0]} slices, which need {n_bytes:,} bytes in {place} "
+                f"({error.strerror or error}); free some space there, or set TMPDIR to a folder on a larger disk.",
+            ) from error
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         """Return a box, (slices, rows, columns)."""

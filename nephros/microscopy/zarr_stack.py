@@ -86,6 +86,8 @@ def open_zarr_stack(location: StackLocation, options: StackOptions, is_mask: boo
         for item in items:
             if isinstance(item, np.ndarray):
                 yield item
+            elif item is None:  # a sign of life
+                continue
             elif not isinstance(location, Path):
                 logger.warning(_missing_note(location, *item))
             elif item[0] > selection.n_missing:
@@ -129,8 +131,8 @@ def select_in_worker(
 
 def slices_in_worker(
     location: str, key: str, axes: str, fixed: list[int], url_timeout_s: float
-) -> Iterator[Slice | tuple[int, int]]:
-    """Yield the slices of an array, and at last the number of files that are missing, where some are, and of all."""
+) -> Iterator[Slice | tuple[int, int] | None]:
+    """Yield the slices of an array as `ZarrSlices` does, and last the number of missing files, where some are, and of all."""
     from nephros.microscopy.zarr_decoding import ZarrSlices
 
     files = open_zarr_files(locate(location), url_timeout_s)

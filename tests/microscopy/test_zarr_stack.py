@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import shutil
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,6 +131,39 @@ def test_slices_that_share_chunks_too_large_for_memory(tmp_path: Path, monkeypat
             item for item in slices_in_worker(str(path), "0", "ZYX", [0, 0, 0], 30.0) if isinstance(item, np.ndarray)
         ]
         assert np.array_equal(np.stack(slices), VOLUME[0])
+
+
+@pytest.fixture
+def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store whose slices share chunks too large for memory, and which is read in this process."""
+    from nephros.microscopy import zarr_decoding, zarr_stack
+
+    monkeypatch.setattr(zarr_decoding, "MAX_SLAB_BYTES", 4 * 16 * 36 * 2)
+    monkeypatch.setattr(zarr_stack, "run_isolated", lambda _, function, *args: function(*args))
+    return write_image(tmp_path / "a.zarr", VOLUME[0], chunks=(4, 16, 16))
+
+
+def test_each_part_of_slices_that_share_chunks_has_the_time_of_a_slice(deep: Path) -> None:
+    from nephros.microscopy.zarr_stack import slices_in_worker
+
+    items = list(slices_in_worker(str(deep), "0", "ZYX", [0, 0, 0], 30.0))
+    # Of a slab of four slices six boxes, and a slice by itself.
+    assert [item is None for item in items] == [True] * 6 + [False] * 5
+    assert np.array_equal(read(open_stack(deep)), VOLUME[0])
+
+
+@pytest.mark.parametrize("is_full_at_once", [True, False])
+def test_a_full_disk_is_not_called_a_damaged_store(
+    is_full_at_once: bool, deep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_full_at_once and not os.path.exists("/dev/full"):
+        pytest.skip("needs a device that is always full")
+    monkeypatch.setattr(tempfile, "TemporaryFile", functools.partial(open, "/dev/full", "r+b"))
+    if is_full_at_once:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4 * 40 * 36 * 2 - 1))
+    with pytest.raises(FileError, match=r"need 11,520 bytes in .*No space left on device.* TMPDIR") as error:
+        read(open_stack(deep))
+    assert "damaged" not in str(error.value)
 
 
 def test_a_level_of_the_pyramid(tmp_path: Path) -> None:
