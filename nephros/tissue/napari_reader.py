@@ -6,6 +6,7 @@ Nothing here imports napari, which calls `get_reader` by the manifest, napari.ya
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ Layer = tuple[Any, dict[str, Any], str]
 """Data, arguments and kind of a layer, as napari takes them."""
 
 MAX_VOLUME_BYTES = 2 << 30
-"""Size up to which the stack itself is opened; of a larger one only the projection is."""
+"""Size of the labels up to which they and the stack are volumes; of a larger one the projections are shown."""
 _ADVICE = "predict again with another `out`"
 
 
@@ -44,7 +45,8 @@ def read_layers(path: str | Sequence[str]) -> list[Layer]:
     """Return the layers of a folder, and of its subfolders where it has several stacks.
 
     The nuclei are labels by their ids in the mask and points at their centroids, both in the colors of their classes and with
-    the columns of the table as features. Points of nuclei that are out of distribution are rings.
+    the columns of the table as features. Points of nuclei that are out of distribution are rings. Of a stack whose labels take
+    more than MAX_VOLUME_BYTES, the layers are projections.
 
     Raises:
         FileError: a file is missing or damaged.
@@ -54,41 +56,58 @@ def read_layers(path: str | Sequence[str]) -> list[Layer]:
     if "stacks" in description:
         return [layer for name in description["stacks"] for layer in read_layers(str(folder / name))]
     stem = Path(description["stack"]).name
-    has_scale = description["voxel_size_um"] is not None
-    scale = tuple(description["voxel_size_um"] or (1.0, 1.0, 1.0))
-    units = {"units": ("micrometer",) * 3} if has_scale else {}
+    mask = open_stack(folder / "mask.ome.tif", is_mask=True)
+    dtype = np.dtype(np.int32 if np.can_cast(mask.dtype, np.int32) else np.int64)
+    is_flat = int(np.prod(mask.shape, dtype=object)) * dtype.itemsize > MAX_VOLUME_BYTES
+    space = _space(description, is_flat)
     columns = _read_columns(folder / "cells.csv")
     ids = np.array(columns["id"], np.int64)
     colors = [description["class_colors"].get(name, "#808080") for name in columns["class_name"]]
     symbols = ["ring" if is_ood else "disc" for is_ood in columns["is_ood"]]
-    mask = open_stack(folder / "mask.ome.tif", is_mask=True)
-    centroids = np.stack([np.array(columns[axis], np.float64) for axis in "zyx"], axis=1)
+    centroids = np.stack([np.array(columns[axis], np.float64) for axis in ("yx" if is_flat else "zyx")], axis=1)
     labels_arguments = {
         "name": f"{stem} nuclei",
-        "scale": scale,
-        **units,
+        **space,
         "features": {"index": ids, **columns},
         "colormap": {None: "transparent", 0: "transparent", **dict(zip(ids.tolist(), colors, strict=True))},
         "opacity": 0.5,
     }
     points_arguments = {
         "name": f"{stem} centroids",
-        "scale": scale,
-        **units,
+        **space,
         "features": columns,
         "face_color": colors,
         "symbol": symbols,
         "size": 6,
     }
+    labels = functools.reduce(np.maximum, mask.slices()).astype(dtype) if is_flat else _volume(mask, dtype)
     return [
-        _image_layer(folder, description, {"name": stem, "scale": scale, "colormap": "gray", **units}),
-        (_volume(mask).astype(np.int32), labels_arguments, "labels"),
+        _image_layer(folder, description, is_flat),
+        (labels, labels_arguments, "labels"),
         (centroids, points_arguments, "points"),
     ]
 
 
-def _image_layer(folder: Path, description: dict[str, Any], arguments: dict[str, Any]) -> Layer:
+def _space(description: dict[str, Any], is_flat: bool) -> dict[str, Any]:
+    """Return a layer's scale, and its units where they are known, along z, y and x; of a flat one along y and x."""
+    first = 1 if is_flat else 0
+    if description["voxel_size_um"] is None:
+        return {"scale": (1.0, 1.0, 1.0)[first:]}
+    return {"scale": tuple(description["voxel_size_um"][first:]), "units": ("micrometer",) * (3 - first)}
+
+
+def _image_layer(folder: Path, description: dict[str, Any], is_flat: bool) -> Layer:
     """Return the stack where it still is where it was and not too large, else its projection."""
+    arguments: dict[str, Any] = {"name": Path(description["stack"]).name, "colormap": "gray"}
+    if not is_flat and (volume := _read_stack(folder, description)) is not None:
+        return volume, arguments | _space(description, False), "image"
+    projection = open_stack(folder / "projection.ome.tif")
+    arguments |= {"name": f"{arguments['name']} projection"} | _space(description, True)
+    return _volume(projection, projection.dtype)[0], arguments, "image"
+
+
+def _read_stack(folder: Path, description: dict[str, Any]) -> NDArray[Any] | None:
+    """Return the stack where it still is where it was and can be read."""
     try:
         stack = open_stack(
             (folder / description["stack"]).resolve(),
@@ -98,18 +117,17 @@ def _image_layer(folder: Path, description: dict[str, Any], arguments: dict[str,
             level=description.get("level"),
             time_point=description.get("time_point"),
         )
-        n_bytes = int(np.prod(stack.shape, dtype=object)) * stack.dtype.itemsize
-        if stack.shape == tuple(description["shape_zyx"]) and n_bytes <= MAX_VOLUME_BYTES:
-            return _volume(stack), arguments, "image"
+        return _volume(stack, stack.dtype) if stack.shape == tuple(description["shape_zyx"]) else None
     except NephrosError:
-        pass
-    projection = _volume(open_stack(folder / "projection.ome.tif"))[0]
-    flat = {name: arguments[name][1:] for name in ("scale", "units") if name in arguments}
-    return projection, arguments | flat | {"name": f"{arguments['name']} projection"}, "image"
+        return None
 
 
-def _volume(stack: Stack) -> NDArray[Any]:
-    return np.stack(list(stack.slices()))
+def _volume(stack: Stack, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return all slices; memory holds no more than them and one besides."""
+    volume = np.empty(stack.shape, dtype)
+    for z, values in enumerate(stack.slices()):
+        volume[z] = values
+    return volume
 
 
 def _read_columns(path: Path) -> dict[str, list[Any]]:

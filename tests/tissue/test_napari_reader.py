@@ -100,6 +100,33 @@ def test_the_stack_is_shown_where_it_is_beside_the_folder(tmp_path: Path) -> Non
     assert read_layers(str(folder))[0][0].shape == (5, 6)
 
 
+def test_of_a_large_stack_all_layers_are_projections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _write_folder(tmp_path / "K4")
+    (tmp_path / "stacks").mkdir()
+    volume = np.arange(60, dtype=np.uint16).reshape(2, 5, 6)
+    tifffile.imwrite(
+        tmp_path / "stacks" / "K4.ome.tif", volume, photometric="minisblack", metadata={"axes": "ZYX"}
+    )  # half as large as the labels
+    monkeypatch.setattr(napari_reader, "MAX_VOLUME_BYTES", 239)
+    (image, _, _), (labels, labels_arguments, _), (points, _, _) = layers = read_layers(str(folder))
+    mask = tifffile.imread(folder / "mask.ome.tif").max(axis=0)
+    assert np.array_equal(image, mask * 2)
+    assert np.array_equal(labels, mask)
+    assert points.tolist() == [[1.0, 1.5], [3.0, 4.0]]
+    assert [arguments["scale"] for _, arguments, _ in layers] == [(0.5, 0.4)] * 3
+    assert labels_arguments["units"] == ("micrometer",) * 2
+    monkeypatch.setattr(napari_reader, "MAX_VOLUME_BYTES", 240)
+    assert [data.shape for data, _, _ in read_layers(str(folder))] == [(2, 5, 6), (2, 5, 6), (2, 3)]
+
+
+def test_large_ids_stay_what_they_are(tmp_path: Path) -> None:
+    folder = _write_folder(tmp_path / "K4")
+    mask = tifffile.imread(folder / "mask.ome.tif").astype(np.float64)  # OME-TIFF has no integers of 64 bits
+    mask[mask == 9] = 1 << 40
+    tifffile.imwrite(folder / "mask.ome.tif", mask, photometric="minisblack", metadata={"axes": "ZYX"})
+    assert np.unique(read_layers(str(folder))[1][0]).tolist() == [0, 3, 1 << 40]
+
+
 def test_the_time_point_that_was_predicted_is_shown(tmp_path: Path) -> None:
     folder = _write_folder(tmp_path / "K4")
     (tmp_path / "stacks").mkdir()
