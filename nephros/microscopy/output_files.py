@@ -76,15 +76,20 @@ class OutputFiles:
                 )
 
     @contextlib.contextmanager
-    def scratch_dir(self) -> Iterator[Path]:
+    def scratch_dir(self, *, has_mapped_files: bool = False) -> Iterator[Path]:
         """Yield a folder for temporary files beside the results, and remove it afterwards.
+
+        Args:
+            has_mapped_files: whether arrays that outlive the block are memory-mapped from there; Windows then keeps their files.
 
         Raises:
             FileError: nothing can be written there.
         """
         try:
             self.npz.parent.mkdir(parents=True, exist_ok=True)
-            temporary_dir = tempfile.TemporaryDirectory(dir=self.npz.parent, prefix=f".{self.npz.name}.")
+            temporary_dir = tempfile.TemporaryDirectory(
+                dir=self.npz.parent, prefix=f".{self.npz.name}.", ignore_cleanup_errors=has_mapped_files
+            )
         except OSError as error:
             folder = self.npz.parent
             raise FileError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -195,7 +197,7 @@ def prepare(
         if path is not None
     }
     rows = _divide_rows(stack_files, tables, notes)
-    with files.scratch_dir() as scratch_dir:
+    with files.scratch_dir(has_mapped_files=volumes) as scratch_dir:
         prepared, labels = _prepare_each(stack_files, tables, rows, options, scratch_dir)
         table_notes = [note for table in tables.values() for note in table.notes]
         notes += [*difference_warnings(prepared), *dict.fromkeys(table_notes)]
@@ -215,6 +217,8 @@ def prepare(
             arrays,
         )
     images = arrays["volumes" if volumes else "images"]
+    if volumes:  # where Windows has kept the folder, it goes with the last of the files
+        weakref.finalize(images.base, shutil.rmtree, scratch_dir, ignore_errors=True)
     return PreparedStacks(images, arrays["ids"], arrays["stack"], files.paths(), stacks, tuple(notes))
 
 

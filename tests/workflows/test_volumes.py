@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
+import gc
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +78,25 @@ def test_volumes_of_several_stacks_keep_their_order(tissue: Path) -> None:
         assert np.array_equal(arrays["volumes"][:n], arrays["volumes"][n:])
         assert np.array_equal(arrays["volumes"], both.images)
     assert both.stack.tolist() == ["stack"] * n + ["other"] * n
+
+
+def test_where_mapped_files_are_kept_they_go_with_the_images(tissue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows doesn't remove the files of arrays that still refer to them."""
+    unlink, is_mapped = os.unlink, True
+
+    def unlink_on_windows(path: Any, **options: Any) -> None:
+        if is_mapped and str(path).endswith("volumes.npy"):
+            raise PermissionError(errno.EACCES, "Access is denied", path)
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink_on_windows)
+    prepared = nephros.prepare(tissue / "stack.ome.tif", tissue / "v.npz", mask=tissue / "mask.tif", volumes=True)
+    assert prepared.images.shape == (len(prepared.ids), 7, 32, 32)
+    assert len(list(tissue.glob(".v.npz.*"))) == 1
+    is_mapped = False
+    del prepared
+    gc.collect()
+    assert not list(tissue.glob(".v.npz.*"))
 
 
 @pytest.fixture(scope="module")
