@@ -13,12 +13,12 @@ from nephros.annotation.label_collection import LabelCollector
 from nephros.annotation.project import Project
 from nephros.annotation.project_file import StackSource
 from nephros.errors import FileError
+from nephros.microscopy.class_geojson import parse_features
 from nephros.microscopy.class_labels import NamedStack, collect_classes, rows_by_stack
 from nephros.microscopy.class_table import ClassRow, ClassTable, read_class_table
 from nephros.microscopy.location import locate
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.nucleus_matching import match_rows
-from nephros.reading import parse_json
 from nephros.tissue.geojson import feature_id
 
 
@@ -93,8 +93,7 @@ def add_geojson(project: Project, path: Path, content: bytes, labels: LabelColle
     table = read_class_table(path)
     if not project.has_stack:
         raise FileError(path, f"{path} has outlines of nuclei of stacks, and {project.root} has no stack.")
-    values = parse_json(content.decode("utf-8-sig"))
-    features = values.get("features", [values]) if isinstance(values, dict) else values
+    features = parse_features(content)
     sources = _sources_of_features(project)
     names = _names_by_alias(project)
     rows, is_own = [], False

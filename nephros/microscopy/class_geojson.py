@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nephros.reading import MalformedContent, parse_json
+from nephros.reading import MalformedContent
 
 _SUFFIXES = (".geojson", ".json")
 _Z_NAME = "Z px"
@@ -34,12 +35,7 @@ def parse_geojson(content: bytes) -> tuple[Sequence[str], list[tuple[int, Sequen
     Raises:
         MalformedContent: it is not GeoJSON of objects.
     """
-    values = parse_json(content.decode("utf-8-sig"))
-    features = values.get("features", [values]) if isinstance(values, dict) else values
-    if not isinstance(features, list) or not all(isinstance(f, dict) and "geometry" in f for f in features):
-        raise MalformedContent(
-            "it is JSON, but not GeoJSON of objects, which QuPath writes by File, Export objects as GeoJSON"
-        )
+    features = parse_features(content)
     records = [
         (number, record) for number, feature in enumerate(features, start=1) for record in _records(number, feature)
     ]
@@ -50,6 +46,24 @@ def parse_geojson(content: bytes) -> tuple[Sequence[str], list[tuple[int, Sequen
         dict.fromkeys(["Classification", *_CENTER_NAMES, *(name for _, record in records for name in record)])
     )
     return columns, [(number, tuple(record.get(name, "") for name in columns)) for number, record in records]
+
+
+def parse_features(content: bytes) -> list[dict[str, Any]]:
+    """Return the objects of GeoJSON.
+
+    QuPath writes NaN and Infinity, which JSON does not have, for measurements that could not be made: they are None here. Of a
+    key that it writes twice, as for cores of tissue microarrays, the last one counts.
+
+    Raises:
+        MalformedContent: it is not GeoJSON of objects.
+    """
+    values = json.loads(content.decode("utf-8-sig"), parse_constant=lambda _: None)
+    features = values.get("features", [values]) if isinstance(values, dict) else values
+    if not isinstance(features, list) or not all(isinstance(f, dict) and "geometry" in f for f in features):
+        raise MalformedContent(
+            "it is JSON, but not GeoJSON of objects, which QuPath writes by File, Export objects as GeoJSON"
+        )
+    return features
 
 
 def _records(number: int, feature: dict[str, Any]) -> Iterator[dict[str, str]]:

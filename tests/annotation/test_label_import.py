@@ -121,6 +121,7 @@ def test_geojson_of_qupath(labeled: Project, tmp_path: Path, folder: Path) -> No
     for number, feature in enumerate(features):
         feature["id"] = f"00000000-0000-0000-0000-{number:012}"
         feature["properties"] = {"objectType": "detection", "classification": feature["properties"]["classification"]}
+        feature["properties"]["measurements"] = {"Nucleus: Area": float("nan")}  # of a cell without a nucleus
     del features[0]["properties"]["classification"]
     (tmp_path / "objects.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     report = import_labels(project, tmp_path / "objects.geojson", "ann")

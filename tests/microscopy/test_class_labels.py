@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +126,14 @@ def qupath_object(x: float, y: float, name: str, **properties: object) -> dict[s
     }
 
 
-GEOJSON = [qupath_object(float(CENTERS[i, 2]), float(CENTERS[i, 1]), EXPECTED[int(IDS[i])]) for i in range(3)]
+GEOJSON: list[Any] = [
+    qupath_object(float(CENTERS[i, 2]), float(CENTERS[i, 1]), EXPECTED[int(IDS[i])]) for i in range(3)
+]
+MEASUREMENTS = {
+    "measurements": {"Nucleus: Area": math.nan, "Delaunay: Mean": math.inf, "Min": -math.inf},
+    "metadata": {"Note": "2"},
+}
+"""As QuPath writes them of cells without a nucleus, in no valid JSON."""
 
 
 @pytest.mark.parametrize(
@@ -137,6 +146,8 @@ GEOJSON = [qupath_object(float(CENTERS[i, 2]), float(CENTERS[i, 1]), EXPECTED[in
         ("utf16.tsv", QUPATH.encode("utf-16")),
         ("objects.geojson", json.dumps({"type": "FeatureCollection", "features": GEOJSON})),
         ("list.json", json.dumps(GEOJSON)),
+        ("nan.geojson", json.dumps([dict(item, properties=item["properties"] | MEASUREMENTS) for item in GEOJSON])
+         .replace('"metadata": {', '"metadata": {"Note": "1"}, "metadata": {')),
         ("fiji.csv", " ,Label,Area,Mean,X,Y,Class\n1,K4.tif:1,90,8,20,15,Podocyte\n2,K4.tif:2,80,8,45,40,\"Tubule, proximal\"\n"
          "3,K4.tif:3,70,8,65,17.5,Podocyte\n4,K4.tif:4,70,8,1,1,\n"),
         ("pixels.csv", " ,Area,X,Y,Class\n1,90,40,30,Podocyte\n2,80,90,80,\"Tubule, proximal\"\n3,70,130,35,Podocyte\n"),
@@ -177,7 +188,7 @@ def test_regions_are_left_out_beside_nuclei(object_type: str, tmp_path: Path) ->
     row = "K4.ome.tif\t6c9d-45\tAnnotation\t\tCortex\tRoot\tRectangle\t20.1\t15.2\t55\n"
     (tmp_path / "all.tsv").write_text(QUPATH + row)
     assert match_rows(tmp_path / "all.tsv") == EXPECTED
-    drawn = [dict(item, properties=dict(item["properties"], objectType=object_type)) for item in GEOJSON]  # type: ignore[call-overload]
+    drawn = [dict(item, properties=dict(item["properties"], objectType=object_type)) for item in GEOJSON]
     (tmp_path / "drawn.geojson").write_text(json.dumps(drawn))
     assert match_rows(tmp_path / "drawn.geojson") == EXPECTED  # nuclei that were outlined by hand
 
