@@ -14,11 +14,12 @@ from nephros.annotation.project import Project
 from nephros.annotation.project_file import StackSource
 from nephros.errors import FileError
 from nephros.microscopy.class_geojson import parse_features
-from nephros.microscopy.class_labels import NamedStack, collect_classes, rows_by_stack
+from nephros.microscopy.class_labels import NamedStack, collect_classes, rows_by_stack, stack_stem
 from nephros.microscopy.class_table import ClassRow, ClassTable, read_class_table
 from nephros.microscopy.location import locate
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.nucleus_matching import match_rows
+from nephros.text_tables import pluralize
 from nephros.tissue.geojson import feature_id
 
 
@@ -103,7 +104,37 @@ def add_geojson(project: Project, path: Path, content: bytes, labels: LabelColle
         if isinstance(name, str) and name in sources:
             (stack, row_id), is_own = sources[name], True
         rows.append(dataclasses.replace(row, stack=stack, id=row_id))
+    if len(project.info.stacks) > 1 and any(not row.stack for row in rows):
+        rows = _with_stack_of_file(project, path, rows, labels)
     add_class_table(project, dataclasses.replace(table, rows=tuple(rows)), labels, is_own=is_own)
+
+
+def _with_stack_of_file(
+    project: Project, path: Path, rows: Sequence[ClassRow], labels: LabelCollector
+) -> list[ClassRow]:
+    """Return the objects of a file, where those that name no stack, as QuPath writes all, are of the stack of the file.
+
+    That is the one of all other objects, else the one whose name the file has, such as K4.geojson or labels-K4.geojson.
+
+    Raises:
+        FileError: no object names a stack, and the file has the name of none.
+    """
+    named, stem = {row.stack for row in rows} - {""}, stack_stem(Path(path.stem)).removesuffix(".ome")
+    stacks = [stack.name for stack in project.info.stacks]
+    fitting = [name for name in stacks if stem == name or stem.endswith(f"-{name}")]
+    of_file = next(iter(named)) if len(named) == 1 else max(fitting, key=len, default="")
+    if not of_file and not named:
+        raise FileError(
+            path,
+            f"{path} does not say which of {len(stacks)} stacks its objects are of; give it the name of their stack, such as "
+            f"{stacks[0]}.geojson.",
+        )
+    if of_file:
+        n_unnamed = sum(not row.stack for row in rows)
+        labels.notes.append(
+            f"{path.name}: {pluralize(n_unnamed, 'object')} without the name of a stack taken for those of {of_file}."
+        )
+    return [dataclasses.replace(row, stack=row.stack or of_file) for row in rows]
 
 
 def _nuclei_of_stack(project: Project, stack: StackSource) -> tuple[NDArray[np.int64], NucleusProperties]:

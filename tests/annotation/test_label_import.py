@@ -131,6 +131,31 @@ def test_geojson_of_qupath(labeled: Project, tmp_path: Path, folder: Path) -> No
     assert report.notes
 
 
+@pytest.mark.parametrize(
+    "name", ["K5.geojson", "labels-K5.geojson", "K5.ome.tif.geojson", "mixed.geojson", "other.geojson"]
+)
+def test_geojson_of_qupath_is_of_the_stack_whose_name_the_file_has(
+    name: str, labeled: Project, project: Project, tmp_path: Path
+) -> None:
+    """QuPath writes no image into it; `mixed` has objects of nephros, too, which name their stack."""
+    export_labels(labeled, "geojson", tmp_path / "own.geojson")
+    features = json.loads((tmp_path / "own-K5.geojson").read_text(encoding="utf-8"))["features"]
+    for number, feature in enumerate(features[name == "mixed.geojson" :]):
+        feature["id"] = f"00000000-0000-0000-0000-{number:012}"
+        feature["properties"] = {"objectType": "detection", "classification": feature["properties"]["classification"]}
+    (tmp_path / name).write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    if name == "other.geojson":
+        with pytest.raises(FileError, match=r"2 stacks .* such as K4\.geojson"):
+            import_labels(project, tmp_path / name, "ann")
+        return
+    report = import_labels(project, tmp_path / name, "ann")
+    assert report.n_labels >= 0.5 * len(features)
+    assert any("taken for those of K5" in note for note in report.notes)
+    first = project.info.stacks[0].n_cells
+    expected = ["" if cell < first else label for cell, label in enumerate(_labels(labeled))]
+    assert all(label in ("", wanted) for label, wanted in zip(_labels(project), expected, strict=True))
+
+
 def test_geojson_of_a_coarser_level_is_in_pixels_of_the_finest(tmp_path: Path, folder: Path) -> None:
     pixels, mask = tifffile.imread(folder / "K4.ome.tif"), tifffile.imread(folder / "K4_mask.tif")
     tifffile.imwrite(tmp_path / "K4_mask.tif", mask, photometric="minisblack")
