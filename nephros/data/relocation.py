@@ -40,6 +40,7 @@ def find_moved(
     parameter: str,
     given: str | Path | None = None,
     renamed: Sequence[Path] = (),
+    exists: Callable[[Path], bool] = Path.exists,
 ) -> Path:
     """Return where a file with this digest is now: at `given`, or at one of its candidate paths.
 
@@ -51,12 +52,13 @@ def find_moved(
         parameter: what a user names the file by.
         given: the user's path, in place of a search.
         renamed: where it may be under another name, which are looked at last.
+        exists: returns whether there is something at a path, of which `digest` can be taken.
 
     Raises:
         FileError: there is no such file, or it has another digest.
     """
     paths = [Path(given).expanduser().absolute()] if given else [*candidate_paths(recorded, beside), *renamed]
-    existing = [path for path in paths if path.exists()]
+    existing = [path for path in paths if exists(path)]
     for path in existing:
         if digest(path) == sha256:
             return path

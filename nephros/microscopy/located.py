@@ -15,7 +15,7 @@ from nephros.data.input_files import sibling_names
 from nephros.errors import FileError, InvalidArgument, did_you_mean
 from nephros.microscopy.class_labels import STEM, fill_stem
 from nephros.microscopy.location import StackLocation, StackUrl
-from nephros.microscopy.masks import open_mask
+from nephros.microscopy.masks import mask_exists, open_mask
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.reader import open_stack_with
 from nephros.microscopy.stack import Stack, StackOptions
@@ -90,7 +90,7 @@ def find_mask(mask: str, stack: StackLocation) -> StackLocation:
         return path
     candidates = [stack.parent / path, path] if STEM in mask and isinstance(stack, Path) else [path]
     for candidate in candidates:
-        if candidate.exists():
+        if mask_exists(candidate):
             if isinstance(stack, Path) and candidate.absolute() == stack.absolute():
                 raise InvalidArgument("mask", mask, "the label image of the stack, not the stack itself")
             return candidate

@@ -59,6 +59,11 @@ def labels_in_store(path: StackLocation, name: str | None, options: StackOptions
     return None
 
 
+def mask_exists(path: Path) -> bool:
+    """Return whether there is a file, a folder, or a label image in a zip archive, such as K4.ozx/labels/nuclei."""
+    return path.exists() or is_zarr_zip(path)
+
+
 def store_labels_note(stack: StackLocation, mask: StackLocation) -> str:
     """Return the sentence that says that a label image of the stack's own store is the mask."""
     return f"{stack.name}: its label image {mask.name} is the mask."

@@ -12,7 +12,7 @@ from nephros.data.relocation import find_moved
 from nephros.errors import FileError
 from nephros.inference.predictions_csv import read_predictions_csv
 from nephros.microscopy.location import StackLocation, StackUrl, locate
-from nephros.microscopy.masks import open_mask
+from nephros.microscopy.masks import mask_exists, open_mask
 from nephros.microscopy.measurements import check_mask_matches_stack
 from nephros.microscopy.metadata import MaskInfo, StackInfo, read_metadata
 from nephros.microscopy.output_files import read_nuclei_csv
@@ -131,6 +131,7 @@ def _open_unchanged(info: StackInfo | MaskInfo, metadata_path: Path, given: str 
             parameter=parameter,
             given=given,
             renamed=() if isinstance(info, StackInfo) else (metadata_path.with_suffix(".mask.tif"),),
+            exists=mask_exists,
         )
     if isinstance(info, MaskInfo):
         return open_mask(path, info.shape, info.stitch_threshold)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import nephros
 from nephros.errors import FileError, UnknownName
+from nephros.microscopy.located import find_mask
 from nephros.microscopy.masks import labels_in_store
 from nephros.microscopy.stack import StackOptions
 from tests.microscopy.zarr_samples import write_tissue
@@ -51,3 +53,21 @@ def test_stores_are_prepared_and_painted_with_their_label_images(tmp_path: Path)
     nephros.predict(tmp_path / "one.npz").save(tmp_path / "predictions.csv")
     image = nephros.overlay(tmp_path / "one.json", tmp_path / "predictions.csv", tmp_path / "tissue.png")
     assert image.stat().st_size > 1000
+
+
+def test_the_label_image_of_a_zipped_store_is_found_again(tmp_path: Path) -> None:
+    folder, store = write_tissue(tmp_path / "folder"), tmp_path / "a" / "K4.ozx"
+    store.parent.mkdir()
+    with zipfile.ZipFile(store, "w") as archive:
+        for path in sorted(folder.rglob("*"), key=lambda path: path.name != ".zattrs"):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder).as_posix())
+    result = nephros.prepare(store, store.parent / "cells.npz", channel="DAPI")
+    assert Path(result.metadata.mask.path) == store / "labels" / "nuclei"
+    assert find_mask(result.metadata.mask.path, store) == store / "labels" / "nuclei"
+    rows = "".join(f"{index},0,tubule\n" for index in range(len(result.ids)))
+    moved = store.parent.rename(tmp_path / "b")
+    (moved / "p.csv").write_text(f"index,label,class_name\n{rows}")
+    assert nephros.overlay(moved / "cells.json", moved / "p.csv", tmp_path / "tissue.png").is_file()
+    given = moved / "K4.ozx" / "labels" / "nuclei"
+    assert nephros.overlay(moved / "cells.json", moved / "p.csv", tmp_path / "t.png", mask=given).is_file()
