@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nephros.errors import FileError, MissingDependency, NephrosError
 from nephros.microscopy.located import LocatedNuclei, MaskFile, find_mask
 from nephros.microscopy.location import StackLocation, display_path
-from nephros.microscopy.masks import labels_in_store, open_mask
+from nephros.microscopy.masks import check_stitching_has_mask, labels_in_store, open_mask
 from nephros.microscopy.nuclei import (
     NucleusImages,
     ProgressTracker,
@@ -101,12 +101,12 @@ def extract_nuclei_from_file(
             )  # fmt: skip
             store_labels = None if options.segment else labels_in_store(path, options.mask, options)
             given = find_mask(options.mask, path) if options.mask and store_labels is None else None
+            check_stitching_has_mask(options.stitch_threshold, store_labels or given, path)
             mask_file = MaskFile(store_labels or given)
             if isinstance(mask_file.path, Path) and mask_file.is_automatic:
                 step = scale.stack_voxel_size or target_voxel_size
                 segment_with(options.segment, stack, mask_file.path, step, progress=progress)
-            threshold = None if mask_file.is_automatic else options.stitch_threshold
-            mask = open_mask(mask_file.path, stack.shape, threshold)
+            mask = open_mask(mask_file.path, stack.shape, options.stitch_threshold)
             black_level, white_level = (uint8_levels or (None, None)) if stack.dtype == np.uint8 else levels
             result = make_nucleus_images(
                 stack,

@@ -61,8 +61,7 @@ class LocatedNuclei:
             FileError: one of them can't be read any more, or the two have changed in shape.
         """
         stack = open_stack_with(self.path, self.options)
-        threshold = None if self.mask_file.is_automatic else self.options.stitch_threshold
-        mask = open_mask(self.mask_file.path, stack.shape, threshold)
+        mask = open_mask(self.mask_file.path, stack.shape, self.options.stitch_threshold)
         for opened in (stack, mask):
             if opened.shape != self.shape:
                 raise FileError(

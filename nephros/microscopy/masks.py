@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nephros.errors import FileError, UnknownName
+from nephros.errors import FileError, InvalidArgument, UnknownName
 from nephros.microscopy.location import StackLocation, StackUrl, is_url
 from nephros.microscopy.reader import open_stack, open_stack_with
 from nephros.microscopy.stack import Stack, StackOptions
@@ -57,6 +57,14 @@ def labels_in_store(path: StackLocation, name: str | None, options: StackOptions
     if keys and Path(name).name == name and not Path(name).suffix:
         raise UnknownName("mask", name, keys, kind="label image", hint=f"{path.name} has {', '.join(keys)}.")
     return None
+
+
+def check_stitching_has_mask(stitch_threshold: float | None, mask: StackLocation | None, stack: StackLocation) -> None:
+    """Raise InvalidArgument for a threshold where the nuclei are to be segmented here, to which it would do nothing."""
+    if stitch_threshold is not None and mask is None:
+        raise InvalidArgument(
+            "stitch_threshold", stitch_threshold, "left out, except with a `mask`", hint=f"{stack.name} has none."
+        )
 
 
 def mask_exists(path: Path) -> bool:

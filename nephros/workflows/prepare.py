@@ -25,7 +25,7 @@ from nephros.microscopy.class_table import ClassRow, ClassTable, read_class_tabl
 from nephros.microscopy.crops import CROP_SHAPE
 from nephros.microscopy.intensity import check_contrast_options
 from nephros.microscopy.location import StackLocation, StackUrl, locate
-from nephros.microscopy.masks import labels_in_store, store_labels_note
+from nephros.microscopy.masks import check_stitching_has_mask, labels_in_store, store_labels_note
 from nephros.microscopy.metadata import (
     ClassLabelInfo,
     ContrastInfo,
@@ -178,7 +178,7 @@ def prepare(
         segment=segment,
     )
     _check_options(options)
-    StackOptions(mask=None if mask is None else str(mask), segment=segment)  # checks that one of them is given
+    StackOptions(mask=None if mask is None else str(mask), segment=segment)  # checks that not both are given
     _check_class_options(classes, id_column, class_column)
     stack_files, notes = find_stack_files(
         [stack] if isinstance(stack, str | Path) else list(stack), mask, classes, patient
@@ -189,6 +189,7 @@ def prepare(
     inputs = (path for file in stack_files for path in (file.path, file.mask, file.classes))
     files.check_overwrites(*(path for path in inputs if isinstance(path, Path)))
     for file in stack_files:
+        check_stitching_has_mask(stitch_threshold, file.mask, file.path)
         if file.mask is not None and locate(file.mask) == file.path:
             raise InvalidArgument("mask", file.mask, "the label image of the stack, not the stack itself")
     tables = {
@@ -334,7 +335,7 @@ def _metadata(
             str(mask.dtype),
             method_of(options.segment) if is_automatic else "user-provided mask",
             is_automatic,
-            None if is_automatic else options.stitch_threshold,
+            options.stitch_threshold,
         ),
         voxel_size_um=scale.stack_voxel_size,
         voxel_size_source=scale.source,

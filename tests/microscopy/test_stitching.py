@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 import nephros
+from nephros.annotation.project import Project
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.masks import open_mask
 from nephros.microscopy.stack import StackOptions
@@ -60,6 +62,22 @@ def test_thresholds_that_are_none(threshold: float) -> None:
     with pytest.raises(InvalidArgument) as error:
         StackOptions(stitch_threshold=threshold)
     assert error.value.parameter == "stitch_threshold"
+
+
+@pytest.mark.parametrize("segment", [None, "rough"])
+def test_a_threshold_without_a_mask_is_refused(tmp_path: Path, segment: str | None) -> None:
+    """It would do nothing to nuclei that are segmented here."""
+    sizes = {"axes": "ZYX", "PhysicalSizeZ": 1, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
+    stack = tmp_path / "K4.ome.tif"
+    tifffile.imwrite(stack, tissue((9, 80, 90))[0][1], photometric="minisblack", metadata=sizes)
+    options: dict[str, Any] = {"segment": segment, "stitch_threshold": 0.25}
+    with pytest.raises(InvalidArgument) as error:
+        nephros.prepare(stack, tmp_path / "a.npz", **options)
+    assert error.value.parameter == "stitch_threshold"
+    assert not list(tmp_path.glob("a.*"))
+    project = Project.create(tmp_path / "kidney")
+    with pytest.raises(FileError, match=r"`stitch_threshold` is 0\.25.*K4\.ome\.tif has none"):
+        project.add_cells(stack, **options)
 
 
 @pytest.mark.slow
