@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nephros.errors import NephrosError
+from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text
 
@@ -37,6 +38,16 @@ class StackInfo:
     """Level of an image pyramid."""
     time_point: int = 0
     """Index in a time series."""
+    options: StackOptions | None = None
+    """As the user gave them, since the indices above don't say all: pages may be images or slices. None in files of earlier
+    versions."""
+
+    @property
+    def reading_options(self) -> StackOptions:
+        """With which the same voxels are read again."""
+        return self.options or StackOptions(
+            self.channel, self.image, axes=self.axes, level=self.level, time_point=self.time_point
+        )
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from nephros.microscopy.masks import mask_exists, open_mask
 from nephros.microscopy.measurements import check_mask_matches_stack
 from nephros.microscopy.metadata import MaskInfo, StackInfo, read_metadata
 from nephros.microscopy.output_files import read_nuclei_csv
-from nephros.microscopy.reader import open_stack
+from nephros.microscopy.reader import open_stack_with
 from nephros.microscopy.sequence_stack import stack_digest
-from nephros.microscopy.stack import Stack
 from nephros.reporting.stack_overlay import (
     ClassOverlay,
     check_overlay_suffix,
@@ -64,8 +63,10 @@ def overlay(
     predicted, class_names = read_predictions_csv(predictions, npz_names, len(nuclei))
     _warn_if_older(predictions, metadata_path)
     rows = sorted((a | b for a, b in zip(nuclei, predicted, strict=True)), key=lambda row: int(row["id"]))
-    image_stack = _open_unchanged(metadata.stack, metadata_path, stack)
-    mask_stack = _open_unchanged(metadata.mask, metadata_path, mask)
+    stack_path = _find_unchanged(metadata.stack, metadata_path, stack)
+    mask_path = _find_unchanged(metadata.mask, metadata_path, mask)
+    image_stack = open_stack_with(stack_path, metadata.stack.reading_options)
+    mask_stack = open_mask(mask_path, image_stack.shape, metadata.mask.stitch_threshold)
     check_mask_matches_stack(image_stack, mask_stack)
     slice_pairs = zip(image_stack.slices(), mask_stack.slices(), strict=True)
     projection, visible_nuclei, stride = project_stack(
@@ -115,26 +116,20 @@ def _check_unchanged(url: StackUrl, sha256: str, metadata_path: Path, parameter:
         )
 
 
-def _open_unchanged(info: StackInfo | MaskInfo, metadata_path: Path, given: str | Path | None) -> Stack:
-    """Open a file that the metadata name, or that is given in its place, if it is still the same."""
+def _find_unchanged(info: StackInfo | MaskInfo, metadata_path: Path, given: str | Path | None) -> StackLocation:
+    """Return where a file is that the metadata name, or that is given in its place, if it is still the same."""
     parameter = "stack" if isinstance(info, StackInfo) else "mask"
     location = locate(str(given or info.path), parameter)
     if isinstance(location, StackUrl):
         _check_unchanged(location, info.sha256, metadata_path, parameter)
-        path: StackLocation = location
-    else:
-        path = find_moved(
-            info.path,
-            info.sha256,
-            metadata_path,
-            stack_digest,
-            parameter=parameter,
-            given=given,
-            renamed=() if isinstance(info, StackInfo) else (metadata_path.with_suffix(".mask.tif"),),
-            exists=mask_exists,
-        )
-    if isinstance(info, MaskInfo):
-        return open_mask(path, info.shape, info.stitch_threshold)
-    return open_stack(
-        path, info.channel, image=info.image, axes=info.axes, level=info.level, time_point=info.time_point
-    )  # fmt: skip
+        return location
+    return find_moved(
+        info.path,
+        info.sha256,
+        metadata_path,
+        stack_digest,
+        parameter=parameter,
+        given=given,
+        renamed=() if isinstance(info, StackInfo) else (metadata_path.with_suffix(".mask.tif"),),
+        exists=mask_exists,
+    )

@@ -327,6 +327,7 @@ def _metadata(
             options.axes,
             stack.level,
             stack.time_point,
+            options.stack_options,
         ),
         mask=MaskInfo(
             str(mask_path),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,36 @@ def test_a_table_older_than_the_nuclei_is_painted_with_a_warning(
     assert "`nephros predict NPZ`" in err
     status, _, err = run_cli([*args, str(tmp_path / "second.csv")], capsys)
     assert (status, err) == (0, "")
+
+
+Voxels = np.ndarray[Any, Any]
+
+
+def _write_one_by_one(folder: Path, pixels: Voxels) -> tuple[Path, dict[str, Any]]:
+    with tifffile.TiffWriter(folder / "K4.tif") as file:
+        for plane in pixels:
+            file.write(plane, photometric="minisblack")
+    return folder / "K4.tif", {}
+
+
+@pytest.mark.parametrize("write", [_write_one_by_one])
+def test_the_stack_is_opened_as_it_was_prepared(
+    write: Callable[[Path, Voxels], tuple[Path, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, labels = (np.stack(arrays) for arrays in zip(*SyntheticStack((9, 70, 90)).slices(), strict=True))
+    pixels = (pixels * (255 / pixels.max())).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "m.tif", labels.astype(np.uint16), photometric="minisblack")
+    path, options = write(tmp_path, pixels)
+    sizes: dict[str, Any] = {"voxel_size": (1.0, 0.5, 0.5), "mask": tmp_path / "m.tif"}
+    result = nephros.prepare(path, tmp_path / "cells.npz", **sizes | options)
+    rows = "".join(f"{index},0,tubule\n" for index in range(len(result.ids)))
+    (tmp_path / "p.csv").write_text(f"index,label,class_name\n{rows}")
+    shown: list[Any] = []
+    monkeypatch.setattr("nephros.workflows.overlay.save_overlay", lambda *args: shown.append(args))
+    nephros.overlay(tmp_path / "cells.json", tmp_path / "p.csv", tmp_path / "tissue.png")
+    ((_, projection, visible_nuclei, _),) = shown
+    assert np.array_equal(projection, pixels.max(axis=0))
+    assert np.array_equal(visible_nuclei > 0, labels.any(axis=0))
 
 
 def test_a_table_without_probabilities_has_classes_and_unknown_values(tmp_path: Path) -> None:
