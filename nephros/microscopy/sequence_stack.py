@@ -82,12 +82,15 @@ def open_image_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
 
 def _stack_of_files(path: Path, files: Sequence[Path], options: StackOptions, is_mask: bool) -> Stack:
     """Return the stack whose slices are these files; of color images, a plane is chosen, as in a single file."""
-    plane, n_channels = None, 1
+    plane, pixels = None, _read_planes(files[0])
+    n_channels = pixels.shape[2]
     if options.channel is not None:
-        n_channels = _read_planes(files[0]).shape[2]
         names = PLANE_NAMES[:n_channels] if n_channels > 1 else ()
         plane = choose_index("channel", options.channel, names, n_channels, path.name)
-    first = _read_slice(files[0], plane)
+    channel = _plane(files[0], pixels, plane)
+    first = np.ascontiguousarray(pixels[..., channel])
+    if plane is None and channel == 0:  # gray in three equal planes
+        n_channels = 1
 
     def slices() -> Iterator[Slice]:
         for file in files:
@@ -102,7 +105,7 @@ def _stack_of_files(path: Path, files: Sequence[Path], options: StackOptions, is
     notes, voxel_size, implausible_size = _read_facts(files[0], is_mask)
     shape = (len(files), first.shape[0], first.shape[1])
     return Stack(
-        path, shape, first.dtype, plane or 0, n_channels, voxel_size, slices, notes=tuple(notes),
+        path, shape, first.dtype, channel, n_channels, voxel_size, slices, notes=tuple(notes),
         implausible_size=implausible_size,
     )  # fmt: skip
 
@@ -151,8 +154,13 @@ def _read_tiff_planes(path: Path) -> NDArray[Any]:
 
 
 def _read_slice(path: Path, plane: int | None) -> NDArray[Any]:
-    """Return one plane of an image file, (h, w): the chosen one, the only one, or the one that a program has colored."""
+    """Return one plane of an image file, (h, w), as `_plane` chooses it."""
     pixels = _read_planes(path)
+    return np.ascontiguousarray(pixels[..., _plane(path, pixels, plane)])
+
+
+def _plane(path: Path, pixels: NDArray[Any], plane: int | None) -> int:
+    """Return which plane of an image is read: the chosen one, the only one, or the one that a program has colored."""
     n_planes = pixels.shape[2]
     if plane is None and n_planes >= 3:
         colors = pixels[..., :3]
@@ -166,7 +174,7 @@ def _read_slice(path: Path, plane: int | None) -> NDArray[Any]:
             f"{path} is a color image of {n_planes} planes; set `channel` to that of the nuclei (0 red, 1 green, 2 blue), or "
             "save only that plane, in grayscale.",
         )
-    return np.ascontiguousarray(pixels[..., plane if n_planes > 1 and plane is not None else 0])
+    return plane if n_planes > 1 and plane is not None else 0
 
 
 def _read_facts(path: Path, is_mask: bool) -> tuple[list[str], VoxelSize | None, str]:

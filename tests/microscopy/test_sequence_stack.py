@@ -65,6 +65,10 @@ def test_pngs_of_any_color_type_that_are_gray_are_slices(tmp_path: Path) -> None
         green = Image.merge("RGB", [Image.new("L", image.size), image, Image.new("L", image.size)])
         (image if z % 3 == 0 else image.convert("RGB") if z % 3 == 1 else green).save(tmp_path / f"{z}.png")
     assert np.array_equal(np.stack(list(open_stack(tmp_path).slices())), gray)
+    (tmp_path / "0.png").unlink()
+    (tmp_path / "1.png").unlink()
+    stack = open_stack(tmp_path)
+    assert (stack.channel, stack.n_channels) == (1, 3)  # the plane that the first file, 2.png, is colored with
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 34, 3), dtype=np.uint8)).save(tmp_path / "3.png")
     with pytest.raises(FileError, match=r"3\.png is a color image"):
         list(open_stack(tmp_path).slices())

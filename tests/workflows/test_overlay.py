@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 import nephros
 from nephros.errors import FileError
@@ -104,7 +105,18 @@ def _write_one_by_one(folder: Path, pixels: Voxels) -> tuple[Path, dict[str, Any
     return folder / "K4.tif", {}
 
 
-@pytest.mark.parametrize("write", [_write_one_by_one])
+def _write_blue_slices(folder: Path, pixels: Voxels) -> tuple[Path, dict[str, Any]]:
+    """As Leica's and Zeiss' programs export a channel in pseudo-color; the first slice is black."""
+    pixels[0] = 0
+    (folder / "K4").mkdir()
+    for z, plane in enumerate(pixels):
+        Image.fromarray(np.stack([np.zeros_like(plane), np.zeros_like(plane), plane], axis=-1)).save(
+            folder / "K4" / f"z{z:03d}.png"
+        )
+    return folder / "K4", {}
+
+
+@pytest.mark.parametrize("write", [_write_one_by_one, _write_blue_slices])
 def test_the_stack_is_opened_as_it_was_prepared(
     write: Callable[[Path, Voxels], tuple[Path, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
