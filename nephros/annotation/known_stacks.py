@@ -134,5 +134,5 @@ def _is_same_mask(root: Path, path: StackLocation, stack: StackSource, options: 
     if str(locate(mask)) == stack.mask and UNKNOWN_STATE != file_state(mask) == stack.mask_state:
         return True
     threshold = options.stitch_threshold if options.stitch_threshold is not None else known.stitch_threshold
-    copy, opened = open_mask(root, stack), masks.open_mask(mask, stack.shape, threshold)
+    copy, opened = open_mask(root, stack), masks.open_mask(mask, stack.shape, threshold, known.time_point)
     return opened.shape == copy.shape and all(map(np.array_equal, opened.slices(), copy.slices()))

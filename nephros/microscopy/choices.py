@@ -95,13 +95,19 @@ def choose_channel(
     )
 
 
-def choose_time_point(choice: int | None, n_times: int, location: StackLocation) -> int:
-    """Return the time point that a user chooses, or the only one.
+def choose_time_point(choice: int | None, n_times: int, location: StackLocation, *, is_mask: bool) -> int:
+    """Return the time point that a user chooses, or the only one; that of a mask is its stack's.
 
     Raises:
         FileError: there are several, and none is chosen.
         InvalidArgument: there is no such time point.
     """
+    if n_times > 1 and choice is None and is_mask:
+        raise FileError(
+            str(location),
+            f"{location.name} is a mask of {n_times} time points, which are not those of its stack; save the ids of the one that "
+            "is read.",
+        )
     if n_times > 1 and choice is None:
         raise FileError(
             str(location), f"{location.name} is a time series; set `time_point` to one of 0 to {n_times - 1}."

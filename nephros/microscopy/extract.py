@@ -106,7 +106,7 @@ def extract_nuclei_from_file(
             if isinstance(mask_file.path, Path) and mask_file.is_automatic:
                 step = scale.stack_voxel_size or target_voxel_size
                 segment_with(options.segment, stack, mask_file.path, step, progress=progress)
-            mask = open_mask(mask_file.path, stack.shape, options.stitch_threshold)
+            mask = open_mask(mask_file.path, stack.shape, options.stitch_threshold, options.time_point)
             black_level, white_level = (uint8_levels or (None, None)) if stack.dtype == np.uint8 else levels
             result = make_nucleus_images(
                 stack,

@@ -60,8 +60,9 @@ class LocatedNuclei:
         Raises:
             FileError: one of them can't be read any more, or the two have changed in shape.
         """
-        stack = open_stack_with(self.path, self.options)
-        mask = open_mask(self.mask_file.path, stack.shape, self.options.stitch_threshold)
+        options = self.options
+        stack = open_stack_with(self.path, options)
+        mask = open_mask(self.mask_file.path, stack.shape, options.stitch_threshold, options.time_point)
         for opened in (stack, mask):
             if opened.shape != self.shape:
                 raise FileError(

@@ -13,7 +13,10 @@ from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
 
 
 def open_mask(
-    location: str | StackLocation, shape: tuple[int, int, int], stitch_threshold: float | None = None
+    location: str | StackLocation,
+    shape: tuple[int, int, int],
+    stitch_threshold: float | None = None,
+    time_point: int | None = None,
 ) -> Stack:
     """Open the instance mask of a stack of this shape.
 
@@ -21,11 +24,17 @@ def open_mask(
         location: a path or a URL.
         shape: of the stack.
         stitch_threshold: joins the objects of its slices, as `nephros.microscopy.stitching.stitch` does; None takes its ids.
+        time_point: of the stack, as the user chose it; a mask of several time points has the same ones.
 
     Raises:
         NephrosError: as `nephros.microscopy.reader.open_stack`.
     """
-    mask = open_stack(location, is_mask=True, shape=shape)
+    try:
+        mask = open_stack(location, is_mask=True, shape=shape, time_point=time_point)
+    except InvalidArgument as error:
+        if error.parameter != "time_point":
+            raise
+        mask = open_stack(location, is_mask=True, shape=shape)  # of the only time point that it has
     return mask if stitch_threshold is None else stitch(mask, stitch_threshold)
 
 

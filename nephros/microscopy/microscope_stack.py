@@ -48,7 +48,7 @@ def open_microscope_stack(
         image = levels[level]
         _check_image(path, image)
         channel = choose_channel(options.channel, image.channel_names, image.n_channels, path, is_mask=is_mask)
-        time_point = choose_time_point(options.time_point, image.n_times, path)
+        time_point = choose_time_point(options.time_point, image.n_times, path, is_mask=is_mask)
         notes += _missing_notes(path, image, time_point, channel)
 
     def slices() -> Iterator[Slice]:

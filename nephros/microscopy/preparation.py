@@ -99,7 +99,7 @@ def prepare_nuclei(
         segment_with(options.segment, stack, new_mask, voxel_size, progress=progress)
         mask = open_mask(new_mask, stack.shape)
     else:
-        mask = open_mask(files.mask, stack.shape, options.stitch_threshold)
+        mask = open_mask(files.mask, stack.shape, options.stitch_threshold, options.time_point)
     result = make_nucleus_images(
         stack,
         mask,

@@ -16,7 +16,7 @@ from nephros.data.images.tiff_decoding import PALETTE, WHITE_IS_ZERO, decode_pag
 from nephros.data.images.tiff_description import SIGNED_NOTE, imagej_offset
 from nephros.data.images.tiff_pixels import WHITE_IS_ZERO_NOTE, colormap_to_palette
 from nephros.errors import FileError, InvalidArgument
-from nephros.microscopy.choices import choose_index, listing
+from nephros.microscopy.choices import choose_index, choose_time_point, listing
 from nephros.microscopy.pyramid import choose_level, level_voxel_size
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_levels import level_series
@@ -43,7 +43,7 @@ def open_tiff_stack(
     """Open an image of a TIFF file; arguments and errors are those of `nephros.microscopy.reader.open_stack`."""
     with open_series(path, options.image) as opened:
         file, series = opened.file, opened.series
-        axes = _axes_of_series(path, series, options, is_mask)
+        axes = _axes_of_series(path, series, options, is_mask, mask_of)
         n_interleaved = int(series.shape[-1]) if series.axes.endswith("YXS") else 1
         notes = [*opened.notes, *(_axes_notes(path, series, axes, options.axes) if is_mask else [])]
         notes += [] if is_mask else photometric_notes(path, series.keyframe)
@@ -62,7 +62,7 @@ def open_tiff_stack(
         offset, names = imagej_offset(file.pages.first.description), _channel_names(file, opened.image, n_channels)
     notes += _check_channels(path, axes, n_channels, shape[0], options.channel, names, is_mask)
     channel = 0 if options.channel is None else choose_index("channel", options.channel, names, n_channels, path.name)
-    time_point = _check_time_point(path, options.time_point, sizes.get("T", 1))
+    time_point = choose_time_point(options.time_point, sizes.get("T", 1), path, is_mask=is_mask)
     outer_axes = [(axis, size) for axis, size in sizes.items() if axis in ("TZ" if n_interleaved > 1 else "TCZ")]
 
     def plane_index(z: int) -> int:
@@ -170,16 +170,6 @@ def _signed(stack: Stack, offset: int) -> Stack:
     )
 
 
-def _check_time_point(path: Path, time_point: int | None, n_times: int) -> int:
-    """Return the index of the time point that is read; FileError where there are several and none is chosen."""
-    if n_times > 1 and time_point is None:
-        raise FileError(path, f"{path.name} is a time series; set `time_point` to one of 0 to {n_times - 1}.")
-    if time_point is not None and not 0 <= time_point < n_times:
-        valid = f"from 0 to {n_times - 1}" if n_times > 1 else "0"
-        raise InvalidArgument("time_point", time_point, f"{valid} for {path.name}")
-    return time_point or 0
-
-
 def _channel_names(file: TiffFile, image: int, n_channels: int) -> list[str]:
     """Return the names of an image's channels, in OME metadata or ImageJ's labels of slices; none where they are unclear."""
     images = re.split(r"<(?:\w+:)?Image\b", file.ome_metadata or "")[1:]
@@ -212,7 +202,9 @@ def photometric_notes(path: Path, page: TiffPage) -> list[str]:
     return []
 
 
-def _axes_of_series(path: Path, series: TiffPageSeries, options: StackOptions, is_mask: bool) -> str:
+def _axes_of_series(
+    path: Path, series: TiffPageSeries, options: StackOptions, is_mask: bool, mask_of: tuple[int, int, int] | None
+) -> str:
     """Return one letter per dimension, C, Z, Y or X, or any other for dimensions of length 1: the user's or the file's.
 
     Color planes are channels where the user chooses one.
@@ -224,9 +216,9 @@ def _axes_of_series(path: Path, series: TiffPageSeries, options: StackOptions, i
             f"{path} is a color image, and a mask has one number per voxel; save the labels themselves, not their colors.",
         )
     if axes is None and not is_mask and options.channel is not None and "S" in series.axes:
-        return _normalized_axes(path, series.axes.replace("S", "C"), series.shape, options)
+        return _normalized_axes(path, series.axes.replace("S", "C"), series.shape, options, is_mask)
     if not series.axes.endswith("YX"):
-        return _normalized_axes(path, series.axes, series.shape, options)
+        return _normalized_axes(path, series.axes, series.shape, options, is_mask)
     if axes is not None:
         is_valid = axes.endswith("YX") and len(set(axes)) == len(axes) and set(axes) <= set("TZCYX")
         if not is_valid or len(axes) != len(series.axes):
@@ -238,9 +230,11 @@ def _axes_of_series(path: Path, series: TiffPageSeries, options: StackOptions, i
             )
         return axes
     long_axes = [axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 and axis not in "YX"]
-    if is_mask and long_axes in (["C"], ["S"], ["T"]):
+    # The time points of a mask are slices, unless its stack is a time series of single slices.
+    has_time = options.time_point is not None and mask_of is not None and mask_of[0] == 1
+    if is_mask and (long_axes in (["C"], ["S"]) or (long_axes == ["T"] and not has_time)):
         return series.axes.replace(long_axes[0], "Z")
-    return _normalized_axes(path, series.axes, series.shape, options)
+    return _normalized_axes(path, series.axes, series.shape, options, is_mask)
 
 
 def _axes_notes(path: Path, series: TiffPageSeries, axes: str, user_axes: str | None) -> list[str]:
@@ -251,7 +245,7 @@ def _axes_notes(path: Path, series: TiffPageSeries, axes: str, user_axes: str | 
     return [f"{path.name} has {series.shape[0]} {kind} by its metadata, which are taken for the slices of a mask."]
 
 
-def _normalized_axes(path: Path, axes: str, shape: tuple[int, ...], options: StackOptions) -> str:
+def _normalized_axes(path: Path, axes: str, shape: tuple[int, ...], options: StackOptions, is_mask: bool) -> str:
     """Return one letter per dimension: T, C, Z, Y or X, or any other for dimensions of length 1."""
     long_axes = [axis for axis, size in zip(axes, shape, strict=True) if size > 1 and axis not in "YX"]
     if "S" in axes:
@@ -265,7 +259,7 @@ def _normalized_axes(path: Path, axes: str, shape: tuple[int, ...], options: Sta
             f"{path} is a color image (RGB); set `channel` to the plane of the nuclei (0 red, 1 green, 2 blue), or save only "
             f"that plane, in grayscale{slices}.",
         )
-    if "T" in long_axes and options.time_point is None:
+    if "T" in long_axes and options.time_point is None and not is_mask:
         raise FileError(
             path,
             f"{path} is a time series (axes {axes}, shape {shape}); set `time_point` to one of 0 to "

@@ -163,7 +163,7 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     names = image.channel_names[:n_channels] if len(image.channel_names) >= n_channels else ()
     chosen = {
         "C": choose_channel(options.channel, names, n_channels, files.location, is_mask=is_mask),
-        "T": choose_time_point(options.time_point, n_times, files.location),
+        "T": choose_time_point(options.time_point, n_times, files.location, is_mask=is_mask),
     }
     fixed = [chosen.get(axis, 0) for axis in axes]
     voxel_size, reason = image.voxel_size(level)

@@ -65,8 +65,9 @@ def overlay(
     rows = sorted((a | b for a, b in zip(nuclei, predicted, strict=True)), key=lambda row: int(row["id"]))
     stack_path = _find_unchanged(metadata.stack, metadata_path, stack)
     mask_path = _find_unchanged(metadata.mask, metadata_path, mask)
-    image_stack = open_stack_with(stack_path, metadata.stack.reading_options)
-    mask_stack = open_mask(mask_path, image_stack.shape, metadata.mask.stitch_threshold)
+    options = metadata.stack.reading_options
+    image_stack = open_stack_with(stack_path, options)
+    mask_stack = open_mask(mask_path, image_stack.shape, metadata.mask.stitch_threshold, options.time_point)
     check_mask_matches_stack(image_stack, mask_stack)
     slice_pairs = zip(image_stack.slices(), mask_stack.slices(), strict=True)
     projection, visible_nuclei, stride = project_stack(

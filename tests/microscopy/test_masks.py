@@ -1,18 +1,23 @@
-"""Masks in the store of their stack."""
+"""Masks in the store of their stack, and masks of time series."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+from numpy.typing import NDArray
 
 import nephros
+from nephros.annotation.project import Project
 from nephros.errors import FileError, UnknownName
 from nephros.microscopy.located import find_mask
-from nephros.microscopy.masks import labels_in_store
+from nephros.microscopy.masks import labels_in_store, open_mask
 from nephros.microscopy.stack import StackOptions
-from tests.microscopy.zarr_samples import write_tissue
+from nephros.microscopy.synthetic import SyntheticStack
+from tests.microscopy.zarr_samples import write_attributes, write_image, write_tissue
 
 DAPI = StackOptions("DAPI")
 
@@ -71,3 +76,56 @@ def test_the_label_image_of_a_zipped_store_is_found_again(tmp_path: Path) -> Non
     assert nephros.overlay(moved / "cells.json", moved / "p.csv", tmp_path / "tissue.png").is_file()
     given = moved / "K4.ozx" / "labels" / "nuclei"
     assert nephros.overlay(moved / "cells.json", moved / "p.csv", tmp_path / "t.png", mask=given).is_file()
+
+
+IDS = np.random.default_rng(0).integers(0, 9, (3, 5, 40, 36)).astype(np.uint16)
+"""Masks of three time points."""
+
+
+def _write_mask(path: Path, ids: NDArray[np.uint16], axes: str) -> Path:
+    if path.suffix == ".npy":
+        np.save(path, ids)
+    elif path.suffix == ".zarr":
+        write_image(path, ids, axes)
+    else:
+        is_fiji = "fiji" in path.name
+        tifffile.imwrite(path, ids, imagej=is_fiji, ome=not is_fiji, photometric="minisblack", metadata={"axes": axes})
+    return path
+
+
+def _read(path: Path, shape: tuple[int, int, int], time_point: int | None) -> NDArray[np.generic]:
+    return np.stack(list(open_mask(path, shape, time_point=time_point).slices()))
+
+
+@pytest.mark.parametrize("name", ["fiji.tif", "a.ome.tif", "a.zarr"])
+def test_a_mask_has_the_time_point_of_its_stack(name: str, tmp_path: Path) -> None:
+    path = _write_mask(tmp_path / name, IDS, "TZYX")
+    assert np.array_equal(_read(path, (5, 40, 36), 2), IDS[2])
+    for time_point in (None, 3):
+        with pytest.raises(FileError, match="a mask of 3 time points, which are not those of its stack"):
+            open_mask(path, (5, 40, 36), time_point=time_point)
+    path = _write_mask(tmp_path / f"flat-{name}", IDS[:, 0], "TYX")
+    assert np.array_equal(_read(path, (1, 40, 36), 2), IDS[2, :1])
+    if path.suffix == ".tif":  # a format in which slices are often saved as time points
+        assert np.array_equal(_read(path, (3, 40, 36), 2), IDS[:, 0])
+
+
+@pytest.mark.parametrize("name", ["fiji.tif", "a.ome.tif", "a.zarr", "a.npy"])
+def test_a_mask_of_one_time_point_is_taken_for_that_of_its_stack(name: str, tmp_path: Path) -> None:
+    path = _write_mask(tmp_path / name, IDS[1], "ZYX")
+    assert np.array_equal(_read(path, (5, 40, 36), 2), IDS[1])
+
+
+@pytest.mark.slow
+def test_label_images_of_time_series_are_predicted_and_kept_in_projects(tmp_path: Path) -> None:
+    """By its specification, a label image has the axes of its image."""
+    pixels, mask = (np.stack(part) for part in zip(*SyntheticStack((9, 80, 90)).slices(), strict=True))
+    store = write_image(tmp_path / "K4.ome.zarr", np.stack([pixels[::-1], pixels]), "TZYX")
+    write_image(store / "labels" / "nuclei", np.stack([0 * mask, mask]).astype(np.uint16), "TZYX")
+    write_attributes(store / "labels", {"labels": ["nuclei"]})
+    predictions = nephros.predict(store, time_point=1)
+    folder = nephros.save_cells(predictions, tmp_path / "K4")
+    assert np.array_equal(tifffile.imread(folder / "mask.ome.tif"), mask)
+    project = Project.create(tmp_path / "kidney")
+    assert project.add_cells(store, mask="nuclei", time_point=1).n_added == len(predictions)
+    assert project.add_cells(store, mask="nuclei", time_point=1).n_added == 0

@@ -116,7 +116,15 @@ def _write_blue_slices(folder: Path, pixels: Voxels) -> tuple[Path, dict[str, An
     return folder / "K4", {}
 
 
-@pytest.mark.parametrize("write", [_write_one_by_one, _write_blue_slices])
+def _write_time_points(folder: Path, pixels: Voxels) -> tuple[Path, dict[str, Any]]:
+    """A mask that is a time series, too, as Fiji and TrackMate write them."""
+    labels = tifffile.imread(folder / "m.tif")
+    for name, values in (("K4.tif", np.stack([pixels[::-1], pixels])), ("labels.tif", np.stack([0 * labels, labels]))):
+        tifffile.imwrite(folder / name, values, imagej=True, metadata={"axes": "TZYX"})
+    return folder / "K4.tif", {"time_point": 1, "mask": folder / "labels.tif"}
+
+
+@pytest.mark.parametrize("write", [_write_one_by_one, _write_blue_slices, _write_time_points])
 def test_the_stack_is_opened_as_it_was_prepared(
     write: Callable[[Path, Voxels], tuple[Path, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
