@@ -20,7 +20,7 @@ from nephros.microscopy.reader import open_stack_with
 from nephros.microscopy.segmenters import method_of
 from nephros.microscopy.sequence_stack import stack_digest
 from nephros.microscopy.stack import Stack, StackOptions
-from nephros.microscopy.voxel_size import format_voxel_size
+from nephros.microscopy.voxel_size import format_voxel_size, refine
 
 _ADVICE = "make another project for its new nuclei, since the labels of this one belong to the former ones"
 _READING_OPTIONS = ("channel", "image", "axes", "level", "time_point")
@@ -49,8 +49,9 @@ def check_same_stack(
     if str(path) == stack.path and stack.state not in (UNKNOWN_STATE, file_state(path)):
         raise FileError(path, f"{path} has changed since its nuclei were added to the project; {_ADVICE}.")
     _check_reading_options(path, stack, options)
-    if options.voxel_size is not None and not _are_close(options.voxel_size, stack.voxel_size):
-        raise _refusal("voxel_size", format_voxel_size(options.voxel_size), path, format_voxel_size(stack.voxel_size))
+    former_size = stack.voxel_size and refine(stack.voxel_size, stack.level_step)
+    if options.voxel_size is not None and not _are_close(options.voxel_size, former_size):
+        raise _refusal("voxel_size", format_voxel_size(options.voxel_size), path, format_voxel_size(former_size))
     if options.segment is not None and method_of(options.segment) != stack.mask:
         raise _refusal("segment", options.segment, path, f"the mask {stack.mask}")
     if (known := stack.options) is not None:

@@ -272,7 +272,7 @@ class Project:
             axes: what a stack's dimensions are.
             level: of a pyramid.
             time_point: in a time series.
-            voxel_size: micrometers along z, y and x.
+            voxel_size: micrometers along z, y and x, at the finest level of a pyramid.
             min_volume: leave out smaller nuclei.
             stitch_threshold: of masks whose ids count within each slice only, as for `nephros.prepare`.
             segment: how to segment the nuclei without a mask, as for `nephros.prepare`.

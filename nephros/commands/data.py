@@ -186,7 +186,7 @@ def _prepare_parser() -> CommandParser:
     parser.option("time-point", "number of the time point, from 0, in a time series", int)
     parser.option(
         "voxel-size",
-        "voxel size of the stack in micrometers; required if the file doesn't state it",
+        "voxel size of the stack in micrometers, at the finest level of a pyramid; required if the file doesn't state it",
         metavar="Z,Y,X",
     )
     parser.option(

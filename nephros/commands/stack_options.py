@@ -23,5 +23,9 @@ def add_stack_options_but_channel(parser: CommandParser) -> None:
     )
     parser.option("level", f"for stacks: {LEVEL_HELP}", index_or_name)
     parser.option("time-point", "for stacks: number of the time point, from 0, in a time series", int)
-    parser.option("voxel-size", "for stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
+    parser.option(
+        "voxel-size",
+        "for stacks: in micrometers, at the finest level of a pyramid; required if the file doesn't state it",
+        metavar="Z,Y,X",
+    )
     parser.option("min-volume", "for stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")

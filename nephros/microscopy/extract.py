@@ -97,7 +97,7 @@ def extract_nuclei_from_file(
             stack = open_stack_with(path, options)
             scale = VoxelScaling.resolve(
                 str(path), stack.voxel_size, options.voxel_size, target_voxel_size, resample=True,
-                implausible_size=stack.implausible_size,
+                level_step=stack.level_step, implausible_size=stack.implausible_size,
             )  # fmt: skip
             store_labels = None if options.segment else labels_in_store(path, options.mask, options)
             given = find_mask(options.mask, path) if options.mask and store_labels is None else None

@@ -20,6 +20,7 @@ from nephros.microscopy.microscope_stack import open_microscope_stack
 from nephros.microscopy.stack import Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import MAX_PAGES, translate_read_errors
 from nephros.microscopy.tiff_stack import open_tiff_stack
+from nephros.microscopy.voxel_size import VoxelSize
 
 _PLAIN_TAGS = frozenset({
     *range(254, 260), 262, 263, 266, 269, 270, 271, 272, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 285, 286, 287, 296,
@@ -90,7 +91,8 @@ def open_isolated_stack(
     elif is_plain_tiff(path):
         return open_tiff_stack(path, options, is_mask, mask_of)
     choice = (
-        str(path), options.channel, options.image, options.axes, options.level, options.time_point, is_mask, mask_of,
+        str(path), options.channel, options.image, options.voxel_size, options.axes, options.level, options.time_point, is_mask,
+        mask_of,
     )  # fmt: skip
     (facts,) = run_isolated(path, describe_in_worker, *choice)
     shape, dtype, channel, n_channels, voxel_size, image, notes, level, time_point, level_shapes, implausible = facts
@@ -122,13 +124,14 @@ def _open_in_worker(
     path: str,
     channel: int | str | None,
     image: int | str | None,
+    voxel_size: VoxelSize | None,
     axes: str | None,
     level: int | str | None,
     time_point: int | None,
     is_mask: bool,
     mask_of: tuple[int, int, int] | None,
 ) -> Stack:
-    options = StackOptions(channel, image, axes=axes, level=level, time_point=time_point)
+    options = StackOptions(channel, image, voxel_size, axes, level=level, time_point=time_point)
     shape = None if mask_of is None else (mask_of[0], mask_of[1], mask_of[2])
     if format_key := microscope_format(Path(path)):
         return open_microscope_stack(Path(path), format_key, options, is_mask, shape)

@@ -44,7 +44,8 @@ def open_microscope_stack(
         index = _choose(path, images, options, notes)
         levels = [images[index], *images[index].coarser]
         level_shapes = tuple(image.shape for image in levels)
-        level = choose_level(options.level, level_shapes, [image.voxel_size for image in levels], path, shape, notes)
+        voxel_sizes = [image.voxel_size for image in levels]
+        level = choose_level(options.level, level_shapes, voxel_sizes, path, shape, notes, options.voxel_size)
         image = levels[level]
         _check_image(path, image)
         channel = choose_channel(options.channel, image.channel_names, image.n_channels, path, is_mask=is_mask)

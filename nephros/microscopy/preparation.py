@@ -44,7 +44,7 @@ class PrepareOptions:
     def stack_options(self) -> StackOptions:
         """With which the stacks are opened."""
         return StackOptions(
-            self.channel, self.image, axes=self.axes, level=self.level, time_point=self.time_point
+            self.channel, self.image, self.voxel_size, self.axes, level=self.level, time_point=self.time_point
         )  # fmt: skip
 
     @property
@@ -92,7 +92,7 @@ def prepare_nuclei(
     stack = open_stack_with(files.path, options.stack_options)
     scale = VoxelScaling.resolve(
         stack.path.name, stack.voxel_size, options.voxel_size, options.target_voxel_size, resample=options.resample,
-        implausible_size=stack.implausible_size,
+        level_step=stack.level_step, implausible_size=stack.implausible_size,
     )  # fmt: skip
     if files.mask is None:
         voxel_size = scale.stack_voxel_size or options.target_voxel_size

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nephros.errors import InvalidArgument
 from nephros.microscopy.choices import choose_index, listing
 from nephros.microscopy.location import StackLocation
-from nephros.microscopy.voxel_size import RELATIVE_TOLERANCE, TRAINING_VOXEL_SIZE, VoxelSize, format_voxel_size
+from nephros.microscopy.voxel_size import RELATIVE_TOLERANCE, TRAINING_VOXEL_SIZE, VoxelSize, coarsen, format_voxel_size
 
 Shape = tuple[int, int, int]
 """Slices, rows and columns."""
@@ -20,6 +20,7 @@ def choose_level(
     location: StackLocation,
     stack_shape: Shape | None,
     notes: list[str],
+    user_voxel_size: VoxelSize | None,
 ) -> int:
     """Return the level of an image pyramid that a user chooses.
 
@@ -31,17 +32,20 @@ def choose_level(
         location: names the file in an error.
         stack_shape: of the stack that the pyramid is the mask of; None where it is not a mask.
         notes: a note is added where ``auto`` has no voxel size to go by.
+        user_voxel_size: of the finest level, in place of those in the file.
 
     Raises:
         InvalidArgument: there is no such level.
     """
     if choice is None:
         return next((level for level, shape in enumerate(shapes) if shape == stack_shape), 0)
+    if user_voxel_size is not None:
+        voxel_sizes = [level_voxel_size(user_voxel_size, shapes[0], shape) for shape in shapes]
     if choice == "auto":
         if len(shapes) > 1 and voxel_sizes[0] is None:
             notes.append(
                 f"{location.name} doesn't say how large its voxels are, so the finest of its {len(shapes)} pyramid levels is "
-                "read; set `level` to a number to read another."
+                "read; give `voxel_size`, or set `level` to a number, to read another."
             )
         limit = [side * (1 + RELATIVE_TOLERANCE) for side in TRAINING_VOXEL_SIZE]
         fine = [
@@ -83,5 +87,4 @@ def level_voxel_size(voxel_size: VoxelSize | None, finest: Shape, shape: Shape) 
     """Return the voxel size of a level, given that of the finest."""
     if voxel_size is None:
         return None
-    z, y, x = (side * factor for side, factor in zip(voxel_size, downscaling(finest, shape), strict=True))
-    return z, y, x
+    return coarsen(voxel_size, downscaling(finest, shape))

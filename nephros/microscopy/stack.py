@@ -44,7 +44,7 @@ class StackOptions:
     image: int | str | None = None
     """Index or name, in a file that holds several."""
     voxel_size: VoxelSize | None = None
-    """Micrometers along z, y and x; None takes the file's."""
+    """Micrometers along z, y and x, at the finest level of a pyramid; None takes the file's."""
     axes: str | None = None
     min_volume: float | None = None
     """Volume below which nuclei are left out: cubic micrometers, or voxels where the voxel size is unknown."""

@@ -52,7 +52,7 @@ def open_tiff_stack(
         voxel_size, size_notes = _voxel_size(path, file, level_shapes[0][0])
         notes += [] if is_mask else size_notes
         voxel_sizes = [level_voxel_size(voxel_size, level_shapes[0], shape) for shape in level_shapes]
-        level = choose_level(options.level, level_shapes, voxel_sizes, path, mask_of, notes)
+        level = choose_level(options.level, level_shapes, voxel_sizes, path, mask_of, notes, options.voxel_size)
         shape, sizes = level_shapes[level], dict(zip(axes, map(int, series.shape), strict=True))
         sizes["Z"], n_channels = shape[0], sizes.get("C", 1)
         series = levels[level]

@@ -69,8 +69,8 @@ class VoxelScaling:
     """None where nothing is resampled."""
     step: VoxelSize
     """Stack voxels per training voxel along each axis; exactly 1 where the two differ by less than RELATIVE_TOLERANCE."""
-    contradicted_size: VoxelSize | None = None
-    """The voxel size in the file's metadata, where it differs from the user's."""
+    contradiction: str = ""
+    """A sentence where the user's voxel size differs from that in the file's metadata."""
 
     @classmethod
     def resolve(
@@ -81,22 +81,24 @@ class VoxelScaling:
         target_voxel_size: VoxelSize,
         *,
         resample: bool,
+        level_step: tuple[float, float, float] = (1.0, 1.0, 1.0),
         implausible_size: str = "",
     ) -> VoxelScaling:
         """Take the user's voxel size, else the one in the metadata of the file called `name`.
 
-        `implausible_size` is what the metadata state that can't be used, and why, as `nephros.microscopy.stack.Stack` has it.
+        The user's is that of the finest pyramid level, the file's that of the level that is read. `level_step` and
+        `implausible_size`, what the metadata state that can't be used, and why, are those of `nephros.microscopy.stack.Stack`.
 
         Raises:
             FileError: the voxel size is unknown, and resampling needs it.
         """
-        stack_voxel_size, source, contradicted_size = file_voxel_size, "file metadata", None
+        stack_voxel_size, source, contradiction = file_voxel_size, "file metadata", ""
         if user_voxel_size is not None:
-            stack_voxel_size, source = user_voxel_size, "voxel_size parameter"
-            contradicted_size = None if _agree(file_voxel_size, user_voxel_size) else file_voxel_size
+            stack_voxel_size, source = coarsen(user_voxel_size, level_step), "voxel_size parameter"
+            contradiction = _contradiction(file_voxel_size and refine(file_voxel_size, level_step), user_voxel_size)
         if not resample:
             source = source if stack_voxel_size else "unknown"
-            return cls(stack_voxel_size, source, None, (1.0, 1.0, 1.0), contradicted_size)
+            return cls(stack_voxel_size, source, None, (1.0, 1.0, 1.0), contradiction)
         if stack_voxel_size is None:
             statement = f"{name} doesn't say how large its voxels are"
             if implausible_size:
@@ -108,7 +110,7 @@ class VoxelScaling:
             )
         z, y, x = (target / stack_side for stack_side, target in zip(stack_voxel_size, target_voxel_size, strict=True))
         step = (_snap_to_one(z), _snap_to_one(y), _snap_to_one(x))
-        return cls(stack_voxel_size, source, target_voxel_size, step, contradicted_size)
+        return cls(stack_voxel_size, source, target_voxel_size, step, contradiction)
 
     @property
     def resamples(self) -> bool:
@@ -117,14 +119,7 @@ class VoxelScaling:
 
     def warnings(self) -> list[str]:
         """Return a sentence where the user's voxel size contradicts the file's."""
-        if self.contradicted_size is None or self.stack_voxel_size is None:
-            return []
-        in_other_order = _agree(_ascending(self.contradicted_size), _ascending(self.stack_voxel_size))
-        order = ", the same numbers in another order (it takes z, y, x)" if in_other_order else ""
-        return [
-            f"The voxel size in the file's metadata is {format_voxel_size(self.contradicted_size)} (z, y, x), and "
-            f"`voxel_size` is {format_voxel_size(self.stack_voxel_size)}{order}; `voxel_size` is used."
-        ]
+        return [self.contradiction] if self.contradiction else []
 
     @property
     def target_source(self) -> str | None:
@@ -132,10 +127,32 @@ class VoxelScaling:
         return _TARGET_SIZE_SOURCES.get(self.target_voxel_size, "target_voxel_size parameter")
 
 
-def _agree(first: VoxelSize | None, second: VoxelSize | None) -> bool:
-    """Return whether two sizes are equal within the tolerance, or one is unknown."""
-    if first is None or second is None:
-        return True
+def coarsen(voxel_size: VoxelSize, step: tuple[float, float, float]) -> VoxelSize:
+    """Return the voxel size of a pyramid level with so many voxels of the finest level per voxel, given that of the finest."""
+    z, y, x = (side * n for side, n in zip(voxel_size, step, strict=True))
+    return z, y, x
+
+
+def refine(voxel_size: VoxelSize, step: tuple[float, float, float]) -> VoxelSize:
+    """Return the voxel size of the finest pyramid level, the inverse of `coarsen`."""
+    z, y, x = (side / n for side, n in zip(voxel_size, step, strict=True))
+    return z, y, x
+
+
+def _contradiction(file_size: VoxelSize | None, user_size: VoxelSize) -> str:
+    """Return a sentence where two sizes of the finest level differ by more than the tolerance."""
+    if file_size is None or _agree(file_size, user_size):
+        return ""
+    in_other_order = _agree(_ascending(file_size), _ascending(user_size))
+    order = ", the same numbers in another order (it takes z, y, x)" if in_other_order else ""
+    return (
+        f"The voxel size in the file's metadata is {format_voxel_size(file_size)} (z, y, x), and `voxel_size` is "
+        f"{format_voxel_size(user_size)}{order}; `voxel_size` is used."
+    )
+
+
+def _agree(first: VoxelSize, second: VoxelSize) -> bool:
+    """Return whether two sizes are equal within the tolerance."""
     return all(abs(a / b - 1) <= RELATIVE_TOLERANCE for a, b in zip(first, second, strict=True))
 
 

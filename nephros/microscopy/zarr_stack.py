@@ -70,7 +70,7 @@ def open_zarr_stack(location: StackLocation, options: StackOptions, is_mask: boo
     if importlib.util.find_spec("zarr") is None:
         raise MissingDependency("Reading OME-Zarr stores needs zarr: pip install 'nephros[formats]'.")
     choices: dict[str, Any] = {
-        name: getattr(options, name) for name in ("channel", "image", "axes", "level", "time_point")
+        name: getattr(options, name) for name in ("channel", "image", "voxel_size", "axes", "level", "time_point")
     }
     if isinstance(location, Path) and location.is_dir():
         selection = _select(open_zarr_files(location), options, is_mask, shape)
@@ -156,7 +156,7 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     image = replace(image, axes=axes)
     level_shapes = [_shape(array, axes) for array in levels]
     voxel_sizes = [image.voxel_size(level)[0] for level in range(len(level_shapes))]
-    level = choose_level(options.level, level_shapes, voxel_sizes, files.location, shape, notes)
+    level = choose_level(options.level, level_shapes, voxel_sizes, files.location, shape, notes, options.voxel_size)
     array = levels[level]
     sizes = dict(zip(axes, array.shape, strict=True))
     name, n_channels, n_times = files.location.name, sizes.get("C", 1), sizes.get("T", 1)

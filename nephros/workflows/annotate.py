@@ -68,7 +68,7 @@ def annotate(
         axes: what a stack's dimensions are, such as ``"ZYX"``.
         level: level of an OME-Zarr store's pyramid.
         time_point: index in a time series.
-        voxel_size: micrometers along z, y and x.
+        voxel_size: micrometers along z, y and x, at the finest level of a pyramid.
         min_volume: leave out smaller nuclei, in cubic micrometers.
         stitch_threshold: of masks whose ids count within each slice only, as `nephros.prepare` takes it.
         segment: how to segment the nuclei of stacks without a mask, as for `nephros.prepare`.

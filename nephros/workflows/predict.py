@@ -75,7 +75,8 @@ def predict(
         axes: what the dimensions of stacks are, such as ``"ZYX"`` for slices saved as channels; None takes the files' word.
         level: of stacks with an image pyramid, as `nephros.prepare` takes it.
         time_point: of stacks, index in a time series.
-        voxel_size: of stacks, in micrometers along z, y and x; None takes the metadata of each file.
+        voxel_size: of stacks, in micrometers along z, y and x, at the finest level of a pyramid; None takes the metadata of each
+            file.
         min_volume: of nuclei in stacks, below which they are left out; in cubic micrometers.
         mask: instance mask of the stack, integers with 0 outside of nuclei, whose ids the predictions then have; None segments
             the nuclei roughly. For several stacks a pattern such as ``"{stem}_mask.tif"``, where the stem of ``K4.ome.tif`` is

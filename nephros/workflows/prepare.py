@@ -138,7 +138,7 @@ def prepare(
         level: level of the pyramid of an OME-Zarr store, a TIFF, an Imaris or a CZI file, 0 for the finest; ``"auto"`` takes
             the coarsest that is as fine as the training data, None the finest.
         time_point: index in a time series.
-        voxel_size: micrometers along z, y and x; None takes the file's metadata.
+        voxel_size: micrometers along z, y and x, at the finest level of a pyramid; None takes the file's metadata.
         target_voxel_size: voxel size of the crops.
         resample: False uses the stack's voxels as they are.
         black_level: intensity that becomes 0; None fits it to the training data.

@@ -137,7 +137,7 @@ def _write_stack(
             pixel_um=pixel_um,
             notes=overlay_notes(located.mask_file.is_automatic),
         )
-    description = _describe(predictions, located, footprints, final_folder)
+    description = _describe(predictions, located, stack.level, footprints, final_folder)
     write_json(folder / "cells.json", description | {DIGESTS: file_digests(folder)})
 
 
@@ -238,7 +238,9 @@ def _write_overlay(
     save_overlay(folder / "overlay.png", projection, visible_nuclei, overlay)
 
 
-def _describe(predictions: Predictions, located: LocatedNuclei, footprints: Footprints, folder: Path) -> dict[str, Any]:
+def _describe(
+    predictions: Predictions, located: LocatedNuclei, level: int, footprints: Footprints, folder: Path
+) -> dict[str, Any]:
     """Return the content of ``cells.json``, with the path of the stack from the folder, so that both can move together."""
     options = located.options
     notes = list(predictions.notes)
@@ -255,7 +257,7 @@ def _describe(predictions: Predictions, located: LocatedNuclei, footprints: Foot
         "channel": options.channel,
         "image": options.image,
         "axes": options.axes,
-        "level": options.level,
+        "level": level,
         "time_point": options.time_point,
         "shape_zyx": located.shape,
         "voxel_size_um": located.voxel_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 import tifffile
 
 import nephros
+from nephros.annotation.project import Project
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
-from nephros.microscopy.reader import open_stack
-from nephros.microscopy.stack import Stack
+from nephros.microscopy.reader import open_stack, open_stack_with
+from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.synthetic import SyntheticStack
 from tests.command_line import run_cli
+from tests.microscopy.zarr_samples import write_image
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (6, 40, 36)).astype(np.uint16)
 SIZES = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25, "PhysicalSizeZ": 1.0}
@@ -175,3 +178,34 @@ def test_damaged_places_of_a_level(name: str, tmp_path: Path) -> None:
         else:
             with pytest.raises(error):
                 open_stack(path, level=level)
+
+
+@pytest.mark.parametrize("kind", ["zarr", "zipped zarr", "tif", "ome.tif"])
+def test_a_users_voxel_size_is_that_of_the_finest_level(kind: str, tmp_path: Path) -> None:
+    """Of a store without units, and of TIFF files that say nothing, read in this process and in another one."""
+    pixels, mask = (np.stack(part) for part in zip(*SyntheticStack((9, 140, 180)).slices(), strict=True))
+    if "zarr" in kind:
+        path = write_image(tmp_path / "K4.ome.zarr", pixels, n_levels=3, unit=None)
+    else:
+        is_ome = kind == "ome.tif"
+        path = write(tmp_path / f"K4.{kind}", pixels, ome=is_ome, has_subifds=is_ome, metadata={"axes": "ZYX"})
+    if kind == "zipped zarr":
+        path = Path(shutil.make_archive(str(path), "zip", path))
+    size = (1.0, 0.25, 0.25)
+    assert open_stack_with(path, StackOptions(voxel_size=size, level="auto")).level == 1
+    assert open_stack_with(path, StackOptions(voxel_size=(1.0, 0.125, 0.125), level="auto")).level == 2
+    assert any("give `voxel_size`, or set `level`" in note for note in open_stack(path, level="auto").notes)
+    tifffile.imwrite(tmp_path / "m.tif", mask[:, ::2, ::2].astype(np.uint16), photometric="minisblack")
+    options: dict[str, Any] = {"mask": str(tmp_path / "m.tif"), "voxel_size": size}
+    for level in (1, "auto"):
+        metadata = nephros.prepare(path, tmp_path / "cells.npz", level=level, **options).metadata
+        assert (metadata.stack.level, metadata.voxel_size_um) == (1, (1.0, 0.5, 0.5))
+        assert metadata.resampling_step == (1.0, 1.0, 1.0)
+    project = Project.create(tmp_path / "kidney")
+    project.add_cells(path, level="auto", **options)
+    (stack,) = project.info.stacks
+    assert (stack.voxel_size, stack.level_step) == ((1.0, 0.5, 0.5), (1.0, 2.0, 2.0))
+    assert project.add_cells(path, level="auto", **options).n_added == 0
+    with pytest.raises(InvalidArgument) as error:
+        project.add_cells(path, **options | {"voxel_size": (1.0, 0.5, 0.5)})
+    assert error.value.parameter == "voxel_size"

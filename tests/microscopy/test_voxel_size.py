@@ -57,3 +57,17 @@ def test_a_plausible_size_is_returned_and_formatted() -> None:
     assert check_voxel_size("voxel_size", (1, 0.5, 0.5)) == (1.0, 0.5, 0.5)
     assert format_voxel_size((1, 0.5, 0.25)) == "1 x 0.5 x 0.25 micrometers"
     assert format_voxel_size(None) == "unknown"
+
+
+def test_the_users_size_is_that_of_the_finest_level() -> None:
+    """And so it is where it is compared with the file's, which is that of the level that is read."""
+    step = (1.0, 2.0, 2.0)
+    scale = VoxelScaling.resolve(
+        "a.tif", (1, 0.5, 0.5), (1, 0.25, 0.25), TRAINING_VOXEL_SIZE, resample=True, level_step=step
+    )
+    assert (scale.stack_voxel_size, scale.step, scale.warnings()) == ((1, 0.5, 0.5), (1, 1, 1), [])
+    scale = VoxelScaling.resolve(
+        "a.tif", (0.25, 0.5, 2), (1, 0.25, 0.25), TRAINING_VOXEL_SIZE, resample=True, level_step=step
+    )
+    assert "metadata is 0.25 x 0.25 x 1 micrometers" in scale.warnings()[0]
+    assert "`voxel_size` is 1 x 0.25 x 0.25 micrometers, the same numbers in another order" in scale.warnings()[0]

@@ -197,9 +197,10 @@ def test_outlines_by_slice_are_in_pixels_of_the_finest_level(
         writer.write(finest.squeeze(), subifds=1, photometric="minisblack", metadata=metadata)
         writer.write(pixels.squeeze(), subfiletype=1, photometric="minisblack")
     tifffile.imwrite(tmp_path / "K4_mask.tif", mask, photometric="minisblack")
-    options = StackOptions(mask="{stem}_mask.tif", level=1)
+    options = StackOptions(mask="{stem}_mask.tif", level="auto", voxel_size=(1.0, 0.5 / 3, 0.2))
     result = extract_nuclei_from_file(tmp_path / "K4.ome.tif", (None, None), lambda items, what, total: items, options)
     folder = save_cells(_predictions(result.located), tmp_path / "out")
+    assert json.loads((folder / "cells.json").read_text())["level"] == 1
     flat, deep = (
         json.loads((folder / f"{name}.geojson").read_text())["features"] for name in ("cells", "cells_by_slice")
     )
