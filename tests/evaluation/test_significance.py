@@ -24,9 +24,33 @@ def test_p_value_is_twice_the_binomial_tail() -> None:
     assert (comparison.n_first_only, comparison.n_second_only, comparison.n) == (9, 1, 100)
 
 
-def test_models_that_agree_do_not_differ() -> None:
-    comparison = compare_paired(*_correct(60, 0, 0, 40))
-    assert (comparison.p_value, comparison.difference, comparison.low, comparison.high) == (1.0, 0.0, 0.0, 0.0)
+def test_models_that_agree_on_all_images_may_differ_on_others() -> None:
+    for n, expected in ((20, 0.136), (100, 0.029), (37_280, 8e-5)):
+        comparison = compare_paired(*_correct(n, 0, 0, 0))
+        assert (comparison.p_value, comparison.difference) == (1.0, 0.0)
+        assert comparison.high == -comparison.low == pytest.approx(expected, rel=0.05)
+    assert compare_paired(*_correct(0, 20, 0, 0)).high == 1
+
+
+@pytest.mark.parametrize(
+    ("n_first_only", "n_second_only", "low", "high"), [(1171, 1000, 0.22, 0.70), (2311, 1206, 2.65, 3.28)]
+)
+def test_intervals_on_many_images_are_those_of_results_compare(
+    n_first_only: int, n_second_only: int, low: float, high: float
+) -> None:
+    n_both = 37_280 - n_first_only - n_second_only
+    comparison = compare_paired(*_correct(n_both, n_first_only, n_second_only, 0))
+    assert (100 * comparison.low, 100 * comparison.high) == pytest.approx((low, high), abs=0.011)
+
+
+@pytest.mark.parametrize(("n", "first_only", "second_only"), [(20, 0.02, 0.02), (20, 0.1, 0.0), (40, 0.1, 0.05)])
+def test_intervals_of_few_images_hold_the_true_difference(n: int, first_only: float, second_only: float) -> None:
+    rng, n_held, difference = np.random.default_rng(5), 0, first_only - second_only
+    shares = [1 - first_only - second_only, first_only, second_only, 0]
+    for counts in rng.multinomial(n, shares, size=200):
+        comparison = compare_paired(*_correct(*counts.tolist()))
+        n_held += comparison.low - 1e-9 <= difference <= comparison.high + 1e-9
+    assert n_held >= 0.93 * 200
 
 
 def test_interval_agrees_with_resampling_images() -> None:
