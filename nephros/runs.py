@@ -61,7 +61,7 @@ class MethodRecord(TypedDict):
     method: str
     accuracy: float
     accuracy_low: float
-    """95% Wilson interval."""
+    """95% interval, by the `interval_method` of the comparison."""
     accuracy_high: float
     macro_f1: float
     loss: float
@@ -82,6 +82,8 @@ class FinetuningRecord(TypedDict):
     method: str
     folds: int
     by_group: bool
+    interval_method: NotRequired[str]
+    """Of the accuracies; absent in runs of earlier versions, whose intervals are Wilson's, as if all images were independent."""
     methods: list[MethodRecord]
     learning_curve: NotRequired[list[CurvePointRecord]]
     """Of the head alone; absent in runs of earlier versions."""

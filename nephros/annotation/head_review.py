@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.evaluation.calibration import conformal_quantiles
-from nephros.evaluation.metrics import Floats, Labels, wilson_interval
+from nephros.evaluation.intervals import wilson_interval
+from nephros.evaluation.metrics import Floats, Labels
 from nephros.finetuning.folds import Folds, Indices
 from nephros.finetuning.head import LinearHead, fit_head
 from nephros.finetuning.label_review import suspicious_labels

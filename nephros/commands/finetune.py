@@ -102,6 +102,7 @@ def finetune(argv: list[str]) -> int:
 
 def _print_result(result: Finetuning) -> None:
     from nephros.console import table_console
+    from nephros.evaluation.intervals import describe_groups
     from nephros.finetuning.choice import explain_choice
     from nephros.finetuning.label_review import describe_learning_curve
     from nephros.text_tables import pluralize, terminal_table
@@ -120,6 +121,11 @@ def _print_result(result: Finetuning) -> None:
     n_labels = len(result.kept.labels)
     headers = ("method", "accuracy", "95% interval", "macro F1", "seconds", "")
     table_console().print(terminal_table(f"Cross-validation on {n_labels:,} training images", headers, rows))
+    if group_accuracies := result.kept.group_accuracies:
+        print_line(
+            f"intervals are for images of other groups (stacks, patients), of which {len(group_accuracies)} are here; "
+            f"accuracy of {result.kept.method}: {describe_groups(group_accuracies)}"
+        )
     accuracies = {row.method: row.metrics.accuracy for row in result.candidates}
     if reason := explain_choice(result.kept.method, accuracies):
         print_line(reason)

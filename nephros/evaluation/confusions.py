@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nephros.evaluation.metrics import wilson_interval
+from nephros.evaluation.intervals import wilson_interval
 
 
 @dataclass(frozen=True)

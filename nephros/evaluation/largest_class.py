@@ -42,9 +42,8 @@ def no_better_than_largest_class(info: RunInfo, metrics: Metrics) -> str:
         if baseline is not None:
             name = info.class_names[int(np.argmax(info.class_counts["train"]))]
             interval = (kept["accuracy_low"], kept["accuracy_high"])
-            return _sentence(
-                kept["accuracy"], interval, " in cross-validation", LargestClass(name, baseline["accuracy"])
-            )
+            where = f" in cross-validation{' by group' if info.finetuning['by_group'] else ''}"
+            return _sentence(kept["accuracy"], interval, where, LargestClass(name, baseline["accuracy"]))
     split = {"val": " on validation", "test": " on test", "train": " on train"}.get(metrics.split, " on validation")
     low, high = metrics.accuracy_interval.low, metrics.accuracy_interval.high
     return _sentence(metrics.accuracy, (low, high), split, largest_class(info, metrics))

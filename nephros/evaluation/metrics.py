@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nephros.data.class_names import class_name_fault
 from nephros.data.provenance import ProvenanceRecord
 from nephros.errors import FileError, IncompleteError
+from nephros.evaluation.intervals import AccuracyInterval, grouped_accuracy_interval, wilson_interval
 from nephros.files import write_json
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text
 
@@ -34,20 +35,7 @@ CONTEXT_FIELDS = (
 )  # fmt: skip
 """Fields of Metrics that say what the metrics were measured on."""
 CALIBRATION_BINS = 15
-INTERVAL_METHOD = "Wilson score, 95%"
 _EVALUATE_AGAIN = "evaluate the run again, with `nephros.evaluate(RUN)`"
-Z95 = 1.959963984540054
-"""97.5% quantile of the standard normal distribution."""
-
-
-@dataclass(frozen=True)
-class AccuracyInterval:
-    """Confidence interval of an accuracy."""
-
-    low: float
-    high: float
-    level: float = 0.95
-    method: str = INTERVAL_METHOD
 
 
 @dataclass(frozen=True)
@@ -208,19 +196,28 @@ class Metrics:
         return metrics
 
 
-def compute_metrics(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> Metrics:
-    """Return every metric that comes from probabilities (n, classes) and labels (n,) alone."""
+def compute_metrics(
+    probabilities: Floats, labels: Labels, class_names: tuple[str, ...], groups: NDArray[np.str_] | None = None
+) -> Metrics:
+    """Return every metric that comes from probabilities (n, classes) and labels (n,) alone.
+
+    `groups` (n,), such as patients, are those of images that were held out by group: the interval of the accuracy counts them.
+    """
     rows = per_class_metrics(probabilities, labels, class_names)
     present = [row for row in rows if row.support]
     # With two classes MedMNIST takes the second's AUC alone; in exact arithmetic the first's is the same.
     aucs = [row.auc for row in (rows[1:] if len(rows) == 2 else present) if row.auc is not None]
     pr_aucs = [row.pr_auc for row in present if row.pr_auc is not None]
-    matrix = confusion_matrix(probabilities.argmax(axis=1), labels, len(class_names))
+    predicted = probabilities.argmax(axis=1)
+    matrix = confusion_matrix(predicted, labels, len(class_names))
     n, n_correct = len(labels), int(matrix.trace())
+    interval = AccuracyInterval(*wilson_interval(n_correct, n))
+    if groups is not None:
+        interval = grouped_accuracy_interval(predicted == labels, groups)
     return Metrics(
         n=n,
         accuracy=n_correct / n,
-        accuracy_interval=AccuracyInterval(*wilson_interval(n_correct, n)),
+        accuracy_interval=interval,
         loss=mean_cross_entropy(probabilities, labels),
         auc=float(np.mean(aucs)) if aucs else None,
         macro_precision=float(np.mean([row.precision for row in present])),
@@ -268,14 +265,6 @@ def mean_cross_entropy(probabilities: Floats, labels: Labels) -> float:
     """
     p_true = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(p_true, 1e-300)).mean())
-
-
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95% Wilson score interval of the proportion successes / n (Wilson, JASA 22, 1927)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def class_roc_curve(probabilities: Floats, labels: Labels, class_index: int) -> tuple[Floats, Floats]:

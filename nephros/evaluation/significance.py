@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.evaluation.metrics import Z95
+from nephros.evaluation.intervals import Z95
 
 _POSTERIOR_DRAWS = 2000
 

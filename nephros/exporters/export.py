@@ -34,7 +34,7 @@ from nephros.inference.model_card import (
 from nephros.inference.onnx_session import onnx_forward_fn
 from nephros.inference.precision import loses_little
 from nephros.recipe import TTA_VIEW_COUNTS
-from nephros.runs import RunFolder
+from nephros.runs import RunFolder, RunInfo
 
 logger = logging.getLogger(__name__)
 
@@ -180,9 +180,19 @@ def _no_better_than_largest_class(folder: RunFolder) -> str:
 def _check_better_than_largest_class(folder: RunFolder) -> None:
     if sentence := _no_better_than_largest_class(folder):
         raise IncompleteError(
-            f"{folder.root} is not exported. {sentence} Train on more images or for longer, or export it all the "
-            "same with `force`."
+            f"{folder.root} is not exported. {sentence} {_advice(folder.info())}, or export it all the same with `force`."
         )
+
+
+def _advice(info: RunInfo) -> str:
+    """Return what may make a run better than the largest class, or show that it is."""
+    if info.finetuning is None:
+        return "Train on more images or for longer"
+    return (
+        "Label images of more groups, such as stacks or patients"
+        if info.finetuning["by_group"]
+        else "Label more images"
+    )
 
 
 def _build_bundle(

@@ -119,9 +119,15 @@ def _metrics(card: ModelCard) -> str:
         setup += ". Cross-validation is of the training images, each predicted by a model that did not see it"
     text = (
         f"{setup}. Validation guides training and the choice of recipe, so its metrics are optimistic. Interval: "
-        f"{card['validation']['accuracy_interval']['method'].replace(' %', '%')}. Loss: mean cross-entropy per image, in nats."
+        f"{_interval_method(card)}. Loss: mean cross-entropy per image, in nats."
     )
     return _section("Metrics", text, _metrics_table(card))
+
+
+def _interval_method(card: ModelCard) -> str:
+    method, folds = card["validation"]["accuracy_interval"]["method"].replace(" %", "%"), card.get("cross_validation")
+    other = folds["accuracy_interval"]["method"].replace(" %", "%") if folds else method
+    return method if other == method else f"{method}; of cross-validation: {other}"
 
 
 def _metrics_table(reading: Reading) -> str:

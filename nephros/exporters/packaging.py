@@ -20,7 +20,7 @@ from nephros.data.subset import subset_train
 from nephros.data.volumes import n_planes
 from nephros.errors import DivergedError, IncompatibleError, InvalidArgument
 from nephros.evaluation.calibration import apply_temperature, fit_temperature
-from nephros.evaluation.held_out import pool, read_held_out
+from nephros.evaluation.held_out import HeldOutPredictions, pool, read_held_out
 from nephros.evaluation.scoring import ONE_VIEW, PIXELS_PER_BATCH, Evaluation, load_run_model
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
 from nephros.exporters.ood_limits import (
@@ -92,8 +92,8 @@ class ExportBundle:
     """Validation probabilities (n, classes) before the temperature, and labels (n,)."""
     tests: dict[int, StoredTest]
     """Stored results on test by number of views."""
-    held_out: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
-    """Probabilities (n, classes) and labels (n,) of training images in cross-validation, of a fine-tuned run."""
+    held_out: HeldOutPredictions | None = None
+    """Of a fine-tuned run: predictions for training images in cross-validation."""
     tta: TTAFit | None = None
     """None for a network that takes several views itself, or where it was not asked for."""
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nephros.console import progress_bar
 from nephros.data.split import Split
+from nephros.evaluation.intervals import GroupAccuracy, accuracy_by_group
 from nephros.evaluation.metrics import Floats, Labels, Metrics, compute_metrics
 from nephros.finetuning.baselines import cross_validate_neighbors, predict_largest_class
 from nephros.finetuning.choice import choose_method
@@ -38,11 +40,19 @@ class Candidate:
     class_names: tuple[str, ...]
     seconds: float
     detail: str = ""
+    groups: NDArray[np.str_] | None = None
+    """(n,) of the images, which the folds keep together; None for folds by image."""
 
     @cached_property
     def metrics(self) -> Metrics:
-        """The metrics of the held-out predictions."""
-        return compute_metrics(self.probabilities, self.labels, self.class_names)
+        """The metrics of the held-out predictions; where folds are by group, the interval of the accuracy counts groups."""
+        return compute_metrics(self.probabilities, self.labels, self.class_names, self.groups)
+
+    @cached_property
+    def group_accuracies(self) -> list[GroupAccuracy]:
+        """The accuracy on each group, the lowest first; empty for folds by image."""
+        is_right = self.probabilities.argmax(axis=1) == self.labels
+        return [] if self.groups is None else accuracy_by_group(is_right, self.groups)
 
 
 def cross_validate(problem: Problem, methods: Sequence[str]) -> list[Candidate]:
@@ -62,7 +72,8 @@ def cross_validate(problem: Problem, methods: Sequence[str]) -> list[Candidate]:
             for train, held_out in progress_bar(splits, f"{method}, {len(splits)} folds", len(splits)):
                 probabilities[held_out] = predict_held_out(problem, method, train, held_out)
         seconds = time.perf_counter() - start
-        candidate = Candidate(method, probabilities, labels, problem.class_names, seconds, detail)
+        groups = problem.groups if problem.folds.by_group else None
+        candidate = Candidate(method, probabilities, labels, problem.class_names, seconds, detail, groups)
         logger.info(f"{method}: accuracy {candidate.metrics.accuracy:.3f} in cross-validation ({seconds:.0f} s)")
         candidates.append(candidate)
     return candidates

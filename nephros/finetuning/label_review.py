@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.subset import stratified_indices
-from nephros.evaluation.metrics import Floats, Labels, Metrics, wilson_interval
+from nephros.evaluation.intervals import wilson_interval
+from nephros.evaluation.metrics import Floats, Labels, Metrics
 from nephros.finetuning.folds import Folds
 from nephros.finetuning.head import LinearHead, fit_head
 from nephros.text_tables import csv_table, join_words

@@ -14,7 +14,7 @@ from nephros.evaluation.calibration import (
     conformal_quantiles,
     coverage_report,
 )
-from nephros.evaluation.held_out import pool
+from nephros.evaluation.held_out import HeldOutPredictions, pool
 from nephros.evaluation.metrics import (
     CALIBRATION_BINS,
     Floats,
@@ -80,7 +80,7 @@ def make_card(
     fitted: FittedPredictions,
     ood_detector: OODDetector | None,
     tests: Mapping[int, StoredTest],
-    held_out: tuple[Floats, Labels] | None = None,
+    held_out: HeldOutPredictions | None = None,
 ) -> ModelCard:
     """Return the card of a run's model, without a reading for test-time augmentation around it.
 
@@ -91,7 +91,7 @@ def make_card(
         ood_detector: from `nephros.exporters.packaging.fit_ood_detector`; None where the data was not available.
         tests: stored test results by number of views. Where there is none for the model's number, the card has that of the run's
             own, and says so.
-        held_out: probabilities of training images in cross-validation, before the temperature, and labels, of a fine-tuned run.
+        held_out: predictions for training images in cross-validation, before the temperature, of a fine-tuned run.
     """
     class_names = tuple(info.class_names)
     reading = make_reading(class_names, network, fitted, tests.get(network["tta_views"]), held_out)
@@ -135,20 +135,24 @@ def make_reading(
     network: ExportFacts,
     fitted: FittedPredictions,
     test: StoredTest | None,
-    held_out: tuple[Floats, Labels] | None = None,
+    held_out: HeldOutPredictions | None = None,
 ) -> Reading:
     """Return what a card says of the predictions with one number of views; `test` was stored with that number, in float32."""
     temperature, (before, labels), probabilities = fitted
-    calibrated = held_out and (apply_temperature(held_out[0], temperature), held_out[1])
+    calibrated = held_out and held_out._replace(probabilities=apply_temperature(held_out.probabilities, temperature))
     test_predictions = test if network["precision"] == "float32" else None
     return {
         "test_accuracy": test.metrics.accuracy if test else None,
         "test": _test_metrics(test.metrics) if test else None,
-        "cross_validation": _card_metrics(compute_metrics(*calibrated, class_names)) if calibrated else None,
+        "cross_validation": _cross_validation(calibrated, class_names) if calibrated else None,
         "validation": _card_metrics(compute_metrics(probabilities, labels, class_names)),
         "calibration": _calibration_info(temperature, before, probabilities, labels, test_predictions),
         "conformal": _conformal_info(temperature, (probabilities, labels), test_predictions, calibrated),
     }
+
+
+def _cross_validation(held_out: HeldOutPredictions, class_names: tuple[str, ...]) -> CardMetrics:
+    return _card_metrics(compute_metrics(held_out.probabilities, held_out.labels, class_names, held_out.groups))
 
 
 def _data_info(info: RunInfo) -> DataInfo:
@@ -215,7 +219,7 @@ def _conformal_info(
     temperature: float,
     validation: tuple[Floats, Labels],
     test: StoredTest | None,
-    held_out: tuple[Floats, Labels] | None,
+    held_out: HeldOutPredictions | None,
 ) -> ConformalInfo:
     """Return the quantiles of prediction sets, with their coverage on test for the stored predictions, if any.
 
@@ -233,7 +237,7 @@ def _conformal_info(
         "method": f"{kind} on validation; score 1 - probability (least ambiguous set-valued classifier); the most "
         "probable class is always in the set",
         "quantiles": [math.ceil(q * 1e7) / 1e7 for q in quantiles.tolist()],
-        "n_calibration_images": len(validation[1]) + (len(held_out[1]) if held_out else 0),
+        "n_calibration_images": len(validation[1]) + (len(held_out.labels) if held_out else 0),
         "test": coverage,
     }
 

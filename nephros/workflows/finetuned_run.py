@@ -13,7 +13,7 @@ from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.load import DataRequest
 from nephros.errors import say_how_to_continue
-from nephros.evaluation.held_out import write_held_out
+from nephros.evaluation.held_out import HeldOutPredictions, write_held_out
 from nephros.files import write_text
 from nephros.finetuning.cross_validation import Candidate
 from nephros.finetuning.label_review import SuspiciousLabel, suspicious_labels_csv
@@ -35,6 +35,7 @@ def finetuning_record(
         "method": kept.method,
         "folds": len(problem.folds),
         "by_group": problem.folds.by_group,
+        "interval_method": kept.metrics.accuracy_interval.method,
         "methods": [
             {
                 "method": candidate.method,
@@ -73,7 +74,7 @@ def write_finetuned_run(
         info = save_weights(folder, info, fitted.model, fitted.recipe, dataset)
         if fitted.history:
             write_text(folder.file("history.csv"), history_to_csv(fitted.history))
-        write_held_out(folder, kept.probabilities, kept.labels)
+        write_held_out(folder, HeldOutPredictions(kept.probabilities, kept.labels, kept.groups))
         write_text(folder.file("suspicious_labels.csv"), suspicious_labels_csv(suspicious))
         folder.write_info(info)
         with say_how_to_continue(f"`nephros.resume({str(folder.root)!r})` finishes the run"):

@@ -63,7 +63,7 @@ def test_cross_validation_decides_for_a_fine_tuned_run(low: float, is_better: bo
         {**row, "method": "head", "accuracy": 0.9, "accuracy_low": low},
         {**row, "method": "largest-class", "accuracy": 0.35, "accuracy_low": 0.2},
     ]
-    record = {"method": "head", "folds": 3, "by_group": False, "methods": methods}
+    record = {"method": "head", "folds": 3, "by_group": True, "methods": methods}
     info = dataclasses.replace(
         run_folder.info(),
         class_counts={"train": [5, 4, 4, 3]},
@@ -75,7 +75,8 @@ def test_cross_validation_decides_for_a_fine_tuned_run(low: float, is_better: bo
     assert (sentence == "") is is_better
     if not is_better:
         assert all(
-            text in sentence for text in ("Not clearly", "90.0%", "31.0% to 99.0%", "cross-validation", "kind 0 35.0%")
+            text in sentence
+            for text in ("Not clearly", "90.0%", "31.0% to 99.0%", "cross-validation by group", "kind 0 35.0%")
         )
     on_test = dataclasses.replace(_metrics([1, 1, 0, 0], 0), split="test")
     assert "on test" in no_better_than_largest_class(info, on_test)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nephros.evaluation.metrics import AccuracyInterval, Metrics
+from nephros.evaluation.intervals import AccuracyInterval
+from nephros.evaluation.metrics import Metrics
 from nephros.recipe import Recipe
 from nephros.tuning.settings import StudySettings
 from nephros.tuning.space import Dimension, parse_space

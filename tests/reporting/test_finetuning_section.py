@@ -67,7 +67,7 @@ def test_cross_validation_comes_first_where_it_has_more_images_than_validation(r
     assert second.n_images < 240
     held_out = read_held_out(run)
     assert held_out is not None
-    assert first.accuracy == pytest.approx((held_out[0].argmax(axis=1) == held_out[1]).mean())
+    assert first.accuracy == pytest.approx((held_out.probabilities.argmax(axis=1) == held_out.labels).mean())
     larger = dataclasses.replace(contents.evaluations["val"].metrics, n=241)
     evaluation = dataclasses.replace(contents.evaluations["val"], metrics=larger)
     contents = dataclasses.replace(contents, evaluations={**contents.evaluations, "val": evaluation})
@@ -114,5 +114,5 @@ def test_other_runs_have_no_review(run_folder: RunFolder) -> None:
 def test_most_wrong_labels_are_found(run: RunFolder, dataset: Dataset) -> None:
     held_out = read_held_out(run)
     assert held_out is not None
-    rows = suspicious_labels(*held_out, dataset.class_names, dataset.train.names)
+    rows = suspicious_labels(held_out.probabilities, held_out.labels, dataset.class_names, dataset.train.names)
     assert sum(row.index < N_WRONG for row in rows) >= 0.8 * N_WRONG

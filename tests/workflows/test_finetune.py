@@ -11,16 +11,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import nephros
 from nephros.cli import main
 from nephros.data.split import Split
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError, UnknownName
-from nephros.evaluation.held_out import read_held_out
+from nephros.evaluation.held_out import read_held_out, write_held_out
+from nephros.evaluation.intervals import grouped_accuracy_interval, wilson_interval
+from nephros.exporters.model_card_markdown import card_to_markdown
+from nephros.exporters.packaging import probabilities_only
 from nephros.finetuning.choice import METHODS
 from nephros.finetuning.cross_validation import BASELINES, best_candidate
 from nephros.models.serialization import load_model
+from nephros.reporting.run.finetuning import review_finetuning
+from nephros.reporting.run.headline import headlines
+from nephros.reporting.run.run_contents import load_run
 from nephros.runs import RunFolder
 from nephros.server.model_info import model_info
 from nephros.workflows.compare import compare
@@ -80,9 +87,10 @@ def test_prediction_sets_are_calibrated_on_every_labeled_image(head_run: RunFold
     assert card["init"]["head"] == "fitted"
     held_out = read_held_out(head_run)
     assert held_out is not None
-    assert held_out[0].shape == (96, 3)
-    np.testing.assert_allclose(held_out[0].sum(axis=1), 1)
-    accuracy = (held_out[0].argmax(axis=1) == held_out[1]).mean()
+    assert held_out.probabilities.shape == (96, 3)
+    assert held_out.groups is None
+    np.testing.assert_allclose(held_out.probabilities.sum(axis=1), 1)
+    accuracy = (held_out.probabilities.argmax(axis=1) == held_out.labels).mean()
     assert card["cross_validation"]["n"] == 96
     assert card["cross_validation"]["accuracy"] == pytest.approx(accuracy)
     assert f"| cross-validation | 96 | {accuracy:.4f} |" in file.with_suffix(".card.md").read_text()
@@ -97,9 +105,12 @@ def test_a_damaged_file_of_held_out_predictions_is_one_sentence(head_run: RunFol
     path = head_run.file("cross_validation.npz")
     content = path.read_bytes()
     try:
-        other_labels = io.BytesIO()
+        other_labels, other_groups = io.BytesIO(), io.BytesIO()
         np.savez(other_labels, probabilities=np.full((2, 3), 1 / 3), labels=np.array([0, 3]))
-        for damaged in (b"", content[:-40], b"PK\x03\x04", other_labels.getvalue()):
+        np.savez(
+            other_groups, probabilities=np.full((2, 3), 1 / 3), labels=np.array([0, 2]), groups=np.array(["a", "a"])
+        )
+        for damaged in (b"", content[:-40], b"PK\x03\x04", other_labels.getvalue(), other_groups.getvalue()):
             path.write_bytes(damaged)
             with pytest.raises(FileError):
                 nephros.report(head_run.root)
@@ -411,6 +422,40 @@ def test_images_in_memory_are_fitted_by_group(tmp_path: Path, run_folder: RunFol
     assert info.data["n_groups"] == 16
     assert (info.input_spec["height"], info.input_conversion["white_level"]) == (28, enlarged.max())
     assert result.run.evaluate("val").accuracy == nephros.Evaluation.from_run(result.run, "val").accuracy > 0.8
+    record, held_out = info.finetuning["methods"][0], read_held_out(result.run)
+    assert held_out is not None
+    assert held_out.groups is not None
+    interval = grouped_accuracy_interval(held_out.probabilities.argmax(axis=1) == held_out.labels, held_out.groups)
+    assert (record["accuracy_low"], record["accuracy_high"]) == (interval.low, interval.high)
+    assert info.finetuning["interval_method"] == interval.method
+    assert interval.low < wilson_interval(round(record["accuracy"] * len(held_out.labels)), len(held_out.labels))[0]
+    headline = next(row for row in headlines(load_run(result.run)) if row.where == "in cross-validation")
+    assert headline.interval == (interval.low, interval.high)
+    assert [metric.interval for metric in headline.other_metrics] == [None] * 5
+    review = review_finetuning(load_run(result.run), None)
+    assert review is not None
+    assert "images of other groups" in review.interval_note
+    _, card = probabilities_only(result.run, torch.device("cpu"))
+    assert card["cross_validation"] is not None
+    assert card["cross_validation"]["accuracy_interval"]["method"] == interval.method
+    assert f"of cross-validation: {interval.method}" in card_to_markdown(card)
+
+
+def test_a_run_by_group_of_an_earlier_version_says_that_its_intervals_are_too_narrow(
+    tmp_path: Path, run_folder: RunFolder
+) -> None:
+    images, labels = square_images(96, 3, seed=0)
+    arguments: dict[str, Any] = {"groups": np.arange(96) // 6, "init": run_folder.root, "methods": "head", "folds": 3}
+    run = nephros.finetune(images, labels, out=tmp_path / "run", **arguments).run
+    held_out, info = read_held_out(run), run.info()
+    assert held_out is not None
+    assert info.finetuning is not None
+    write_held_out(run, held_out._replace(groups=None))
+    record = {key: value for key, value in info.finetuning.items() if key != "interval_method"}
+    run.write_info(dataclasses.replace(info, finetuning=record))  # type: ignore[arg-type]
+    review = review_finetuning(load_run(run), None)
+    assert review is not None
+    assert "too narrow for other groups" in review.interval_note
 
 
 @pytest.mark.parametrize(

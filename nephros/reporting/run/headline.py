@@ -9,13 +9,14 @@ import numpy as np
 
 from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.evaluation.confusions import never_predicted
+from nephros.evaluation.intervals import wilson_interval
 from nephros.evaluation.largest_class import (
     LargestClass,
     largest_class,
     largest_class_of_split,
     no_better_than_largest_class,
 )
-from nephros.evaluation.metrics import Metrics, wilson_interval
+from nephros.evaluation.metrics import Metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.evaluation.significance import macro_auc_interval, macro_f1_interval
 from nephros.reporting.run.run_contents import RunContents
@@ -44,7 +45,7 @@ class Headline:
     n_images: int
     accuracy: float
     interval: Interval
-    """95%, Wilson score."""
+    """95%, as `nephros.evaluation.intervals` computes it."""
     other_metrics: list[HeadlineMetric]
     baseline: LargestClass
     """What always predicting the largest class of the training images gives on these images."""
@@ -73,11 +74,14 @@ def headlines(contents: RunContents) -> list[Headline]:
 
 def _from_evaluation(contents: RunContents, evaluation: Evaluation, split: str, where: str) -> Headline:
     metrics = evaluation.metrics
-    auc_interval = macro_auc_interval(evaluation.probabilities, evaluation.labels, metrics.macro_classes)
+    auc_interval, f1_interval = None, None
+    if not metrics.accuracy_interval.counts_groups:  # of images in groups these would be too narrow
+        auc_interval = macro_auc_interval(evaluation.probabilities, evaluation.labels, metrics.macro_classes)
+        f1_interval = macro_f1_interval(np.array(metrics.confusion_matrix))
     other_metrics = [
         HeadlineMetric("macro AUC", metrics.auc, auc_interval),
         HeadlineMetric("macro PR-AUC", metrics.pr_auc),
-        HeadlineMetric("macro F1", metrics.macro_f1, macro_f1_interval(np.array(metrics.confusion_matrix))),
+        HeadlineMetric("macro F1", metrics.macro_f1, f1_interval),
         HeadlineMetric("loss (nats per image)", metrics.loss),
         HeadlineMetric("calibration error", metrics.expected_calibration_error),
     ]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from nephros.data.dataset import Dataset
 from nephros.data.split import SPLIT_ADJECTIVES
+from nephros.evaluation.intervals import wilson_interval
 from nephros.evaluation.leaderboard import leaderboard
-from nephros.evaluation.metrics import ClassMetrics, wilson_interval
+from nephros.evaluation.metrics import ClassMetrics
 from nephros.files import write_text
 from nephros.reporting.class_names import short_class_names
 from nephros.reporting.html import load_template

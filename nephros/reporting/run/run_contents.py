@@ -7,7 +7,7 @@ from functools import cached_property
 
 from nephros.data.dataset import Dataset
 from nephros.errors import IncompatibleError, IncompleteError, NephrosError
-from nephros.evaluation.held_out import read_held_out
+from nephros.evaluation.held_out import HeldOutPredictions, read_held_out
 from nephros.evaluation.metrics import Metrics, compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.recipe import Recipe
@@ -36,10 +36,18 @@ class RunContents:
     test_reads: list[TestRead]
 
     @cached_property
+    def held_out(self) -> HeldOutPredictions | None:
+        """Of a fine-tuned run: predictions for its training images by models that did not see them; FileError where damaged."""
+        return read_held_out(self.folder)
+
+    @cached_property
     def cross_validation(self) -> Evaluation | None:
-        """Of a fine-tuned run: on its training images, by models that did not see them; FileError where its file is damaged."""
-        held_out = read_held_out(self.folder)
-        return None if held_out is None else Evaluation(compute_metrics(*held_out, tuple(self.class_names)), *held_out)
+        """Those predictions with their metrics; FileError where their file is damaged."""
+        if self.held_out is None:
+            return None
+        probabilities, labels, groups = self.held_out
+        metrics = compute_metrics(probabilities, labels, tuple(self.class_names), groups)
+        return Evaluation(metrics, probabilities, labels)
 
     @property
     def class_names(self) -> list[str]:
