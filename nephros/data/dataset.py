@@ -37,6 +37,8 @@ class Dataset:
     """How its files became these images; a model that is trained on them converts its inputs likewise."""
     unlabeled: NDArray[np.uint8] | None = None
     """Images of the same source without a label, in the shape of the others; None where there are none."""
+    unlabeled_groups: NDArray[np.str_] | None = None
+    """(m,) group of each of these, as `Split.groups` names it, "" where it is unknown; None where that is so of all."""
     is_volumetric: bool = False
     """Whether the images are volumes, (n, h, w, d), whose slices stand where the colors of an image do."""
 

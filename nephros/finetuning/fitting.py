@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 from nephros.data.split import Split
 from nephros.errors import IncompatibleError, InvalidArgument
@@ -11,7 +12,7 @@ from nephros.finetuning.folds import Indices, make_folds
 from nephros.finetuning.head import DEFAULT_C, LinearHead, choose_C, fit_head
 from nephros.finetuning.network import FittedMethod, make_recipe, train_method
 from nephros.finetuning.problem import Problem
-from nephros.finetuning.self_training import self_train
+from nephros.finetuning.self_training import draw_unlabeled, self_train
 from nephros.training.history import EpochMetrics
 
 _INNER_FOLDS = 3
@@ -37,9 +38,12 @@ def _fit_method(problem: Problem, method: str, rows: Indices, val: Split) -> Fit
     history: list[EpochMetrics] = []
     if method == "self-training":
         assert problem.unlabeled is not None
-        teacher = _fit_network(problem, rows, val).model
+        network = _fit_network(problem, rows, val)
+        unlabeled = draw_unlabeled(problem.unlabeled, problem.usable_unlabeled(rows), recipe.seed)
+        if not len(unlabeled):  # all are of groups that are held out here: the first round is all that there is
+            return dataclasses.replace(network, recipe=recipe)
         model, history = self_train(
-            recipe, model, teacher, train, val, problem.unlabeled, problem.class_names, problem.device
+            recipe, model, network.model, train, val, unlabeled, problem.class_names, problem.device
         )
     elif method != "head":
         model, history = train_method(method, recipe, model, train, val, problem.class_names, problem.device)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nephros.data.split import Split
 from nephros.evaluation.metrics import Floats
+from nephros.finetuning.folds import Indices
 from nephros.finetuning.network import EPOCHS, predict_images, train_method
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
@@ -46,13 +47,10 @@ def self_train(
         teacher: the same network, trained on the labels.
         train: the labeled images.
         val: scored after each epoch; it chooses nothing.
-        unlabeled: (m, h, w) or (m, h, w, c) uint8.
+        unlabeled: (m, h, w) or (m, h, w, c) uint8, as `draw_unlabeled` returns them; at least one.
         class_names: of the classes.
         device: where to train.
     """
-    if len(unlabeled) > MAX_UNLABELED:
-        rows = np.random.default_rng(recipe.seed).choice(len(unlabeled), MAX_UNLABELED, replace=False)
-        unlabeled = unlabeled[np.sort(rows)]
     n_classes = len(class_names)
     images = Split(unlabeled, np.zeros(len(unlabeled), np.int64))
     probabilities = predict_images(teacher, images, n_classes, recipe.tta_views, device)
@@ -66,6 +64,13 @@ def self_train(
     return train_method(
         "network", student_recipe, start, split, val, class_names, device, torch.from_numpy(soft_targets)
     )
+
+
+def draw_unlabeled(unlabeled: NDArray[np.uint8], usable: Indices, seed: int) -> NDArray[np.uint8]:
+    """Return the unlabeled images at `usable`; where there are more than MAX_UNLABELED, so many of them, drawn at random."""
+    if len(usable) > MAX_UNLABELED:
+        usable = usable[np.sort(np.random.default_rng(seed).choice(len(usable), MAX_UNLABELED, replace=False))]
+    return unlabeled[usable]
 
 
 def _join(train: Split, unlabeled: NDArray[np.uint8], probabilities: Floats) -> tuple[Split, NDArray[np.float32]]:

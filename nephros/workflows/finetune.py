@@ -32,7 +32,7 @@ from nephros.finetuning.label_review import (
     suspicious_labels,
 )
 from nephros.finetuning.network import FittedMethod, frozen_stages, make_recipe
-from nephros.finetuning.problem import make_problem
+from nephros.finetuning.problem import Problem, make_problem, reserved_groups
 from nephros.inference.model_names import BUNDLED
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.models.classifier import Classifier, PretrainedModel
@@ -128,7 +128,9 @@ def finetune(
             run folder as cells.npz; the nuclei of a stack, or of a patient, stay together.
         labels: of images in memory, (n,).
         unlabeled: images of the same kind without labels, which ``self-training`` learns from: in memory, or files and folders as
-            `nephros.predict` takes them. With stacks, the nuclei without a class are used as well.
+            `nephros.predict` takes them. With stacks, the nuclei without a class are used as well, except those of a stack that
+            is held out. The groups of `unlabeled` are unknown: where it holds further cells of labeled samples, the accuracy of
+            self-training by group is that of samples whose cells it has seen.
         init: weights to start from, as `nephros.train` takes them.
         methods: which to compare; the head alone takes seconds. By default all that the data allow, with ``self-training`` only
             where `unlabeled` is given: it takes as long as the others together.
@@ -209,6 +211,8 @@ def _finetune(
         torch_device,
         falls_back=opened.has_auto_groups,
     )
+    if "self-training" in methods and (warning := _unknown_groups_warning(problem)):
+        dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, warning))
     log_notes(dataset)
     if len(dataset.train) > MANY_IMAGES:
         logger.warning(
@@ -278,13 +282,30 @@ def _default_methods(dataset: Dataset, has_unlabeled: bool) -> list[str]:
 
 
 def _check_usable(methods: Sequence[str], dataset: Dataset) -> None:
-    """Raise InvalidArgument for self-training without unlabeled images, and for a network from scratch for volumes."""
+    """Raise InvalidArgument for self-training without unlabeled images to learn from, and for scratch for volumes."""
     names = ", ".join(methods)
     if dataset.is_volumetric and "scratch" in methods:
         raise InvalidArgument("methods", names, "without scratch, whose network takes images and the data are volumes")
-    if dataset.unlabeled is None and "self-training" in methods:
+    if "self-training" not in methods:
+        return
+    if dataset.unlabeled is None:
         expected = "without self-training, since no images without a label are given as `unlabeled`"
         raise InvalidArgument("methods", names, expected)
+    if dataset.unlabeled_groups is not None and set(dataset.unlabeled_groups.tolist()) <= reserved_groups(dataset):
+        expected = (
+            "without self-training, since all images without a label are of groups that validation or test holds out"
+        )
+        raise InvalidArgument("methods", names, expected)
+
+
+def _unknown_groups_warning(problem: Problem) -> str:
+    """Return a warning where images without a label may be of groups that are held out; empty where none can be."""
+    if not (n := problem.n_unknown_groups):
+        return ""
+    return (
+        f"the patients, stacks or other groups of {n:,} images without a label are unknown: if they are of groups that are held "
+        "out, self-training has learned from these, and its accuracy is better than on other groups."
+    )
 
 
 def _check_out(out: str | Path | None) -> None:

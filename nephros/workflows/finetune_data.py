@@ -122,8 +122,13 @@ def _with_unlabeled(dataset: Dataset, unlabeled: Any) -> Dataset:
         cells, notes = arrays_to_cells(unlabeled, shape, dataset.input_conversion)
         for note in notes:
             logger.info("unlabeled images: %s", note)
+    if not len(cells):
+        return dataset
+    groups = dataset.unlabeled_groups
+    if groups is not None:
+        groups = np.concatenate([groups, np.full(len(cells), "")])
     known = [] if dataset.unlabeled is None else [dataset.unlabeled]
-    return dataclasses.replace(dataset, unlabeled=np.concatenate([*known, cells])) if len(cells) else dataset
+    return dataclasses.replace(dataset, unlabeled=np.concatenate([*known, cells]), unlabeled_groups=groups)
 
 
 def _prepare_stacks(data: Any, folder: Path, labels: Any, **options: Any) -> PreparedStacks:

@@ -34,7 +34,8 @@ def test_labels_stay_certain_and_make_up_a_quarter_of_what_is_learned(
     recipe = make_recipe("self-training", ModelConfig("compact"), len(train), 3, 1)
     start: Any = Classifier.__new__(Classifier)
     teacher: Any = Classifier.__new__(Classifier)
-    self_training.self_train(recipe, start, teacher, train, train, unlabeled, ("a", "b"), torch.device("cpu"))
+    drawn = self_training.draw_unlabeled(unlabeled, np.arange(n_unlabeled), recipe.seed)
+    self_training.self_train(recipe, start, teacher, train, train, drawn, ("a", "b"), torch.device("cpu"))
     ((student, student_start, split, *_, soft_targets),) = calls
     assert student.distillation_weight == 1.0
     assert student_start is start

@@ -24,7 +24,7 @@ from nephros.data.npz.image_names import read_image_names
 from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversion, take_channel
 from nephros.data.npz.labels import decode_labels, decode_text, find_labeled
 from nephros.data.npz.layout import NpzLayout, find_layout, holds_volumes
-from nephros.data.npz.splits import assign_arrays
+from nephros.data.npz.splits import assign_arrays, read_unlabeled_groups
 from nephros.data.provenance import Provenance
 from nephros.data.split import SPLITS, Split
 from nephros.data.splitting import SplitAssignment
@@ -112,6 +112,7 @@ def open_npz(
         image_names = read_image_names(path, archive, max_bytes)
         splits = _make_splits(loader, contents, stored, assignment, pixels, image_names)
         unlabeled = _unlabeled_images(loader, contents, stored, pixels)
+        unlabeled_groups = read_unlabeled_groups(path, archive, contents.layout, contents.is_labeled)
     notes = [] if contents.layout.is_complete else [assignment.rule]
     notes += [*contents.notes, *plane_notes, *pixels.details]
     notes += [] if is_official or info is None else ["not the published file: its MD5 differs"]
@@ -122,7 +123,7 @@ def open_npz(
     dataset = assemble(
         splits, class_names, provenance, pixels.conversion, warnings, info, is_volumetric=contents.is_volumetric
     )
-    return replace(dataset, unlabeled=unlabeled)
+    return replace(dataset, unlabeled=unlabeled, unlabeled_groups=unlabeled_groups)
 
 
 def _read_alone(path: Path, array: NpzArray) -> NDArray[Any]:
