@@ -14,7 +14,8 @@ def export(argv: list[str]) -> int:
         "Write a trained run to one file that predicts without the run's folder: preprocessing, network and calibration, with "
         "the model card inside and beside it (.card.json, and .card.md to read).\n\n"
         "The run's data must be available: out-of-distribution detection is fitted on the train split, calibration and "
-        "prediction sets on validation. The test split is not read.",
+        "prediction sets on validation and, for a fine-tuned run, on its predictions in cross-validation. The test split is not "
+        "read.",
     )
     parser.add_argument("run", help=RUN_HELP)
     parser.option(
@@ -34,7 +35,7 @@ def export(argv: list[str]) -> int:
         "fine-tuned one)",
         int,
     )
-    parser.flag("force", "export also a run that is no better on validation than always predicting the largest class")
+    parser.flag("force", "export also a run that is no better than always predicting the largest class")
     parser.flag("update-bundled-model", "for developers: make this run the bundled model of its recipe's name")
     args = parser.parse_argv(argv)
     from nephros.exporters import export as export_module

@@ -11,7 +11,7 @@ from nephros.data.volumes import n_planes
 from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.metrics import Metrics
-from nephros.exporters.model_card_markdown import card_to_markdown
+from nephros.exporters.model_card_markdown import card_to_markdown, fitted_calibration_error
 from nephros.exporters.onnx_export import (
     check_parity,
     embed_card,
@@ -61,7 +61,7 @@ def export(
             programs other than nephros; by default 1, and nephros averages around it where `tta` asks for that. A fine-tuned run
             keeps its own number by default, since its calibration is of these views.
         data: the run's data, or its path or name now; None looks for it where the run found it, and near the run folder.
-        force: export also a run that is no better on validation than always predicting the largest class.
+        force: export also a run that is no better than always predicting the largest class.
 
     Raises:
         NephrosError: the run can't be exported, or ONNX Runtime does not reproduce torch's probabilities. Then nothing is
@@ -153,9 +153,10 @@ def summarize_card(card: ModelCard) -> list[str]:
     calibration, sets, ood_detector = card["calibration"], card["conformal"]["test"], card["ood_detector"]
     ece = calibration["expected_calibration_error"]
     trained_on = f" (trained on a {training_subset(card)})" if training_subset(card) else ""
+    where, fitted_error = fitted_calibration_error(ece)
     lines = [
-        f"temperature {calibration['temperature']:.3f}: expected calibration error on validation "
-        f"{ece['validation']['before']:.4f} before, {ece['validation']['after']:.4f} after"
+        f"temperature {calibration['temperature']:.3f}: expected calibration error on {where} {fitted_error['before']:.4f} "
+        f"before, {fitted_error['after']:.4f} after"
     ]
     if folds := card.get("cross_validation"):
         lines.append(f"cross-validation: accuracy {folds['accuracy']:.4f} on {folds['n']:,} training images")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nephros.data.volumes import n_planes
-from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, Reading, training_subset
+from nephros.inference.model_card import (
+    CARD_METADATA_KEY,
+    CalibrationError,
+    CalibrationErrors,
+    ModelCard,
+    Reading,
+    training_subset,
+)
 from nephros.text_tables import format_count, format_number, format_percent, markdown_table
 
 OUTPUT_DESCRIPTIONS = {
@@ -115,13 +122,21 @@ def _metrics(card: ModelCard) -> str:
     setup = f"Test metrics are of {card['test']['setup']}" if card["test"] else "The model was not scored on test"
     if training_subset(card):
         setup += f", trained on a {training_subset(card)}"
-    if card.get("cross_validation"):
-        setup += ". Cross-validation is of the training images, each predicted by a model that did not see it"
-    text = (
-        f"{setup}. Validation guides training and the choice of recipe, so its metrics are optimistic. Interval: "
-        f"{_interval_method(card)}. Loss: mean cross-entropy per image, in nats."
-    )
+    text = f"{setup}. {_validation_note(card)} Interval: {_interval_method(card)}. Loss: mean cross-entropy per image, in nats."
     return _section("Metrics", text, _metrics_table(card))
+
+
+def _validation_note(card: ModelCard) -> str:
+    """Return what was chosen on validation and, of a fine-tuned model, in cross-validation."""
+    if not card.get("cross_validation"):
+        return "Validation guides training and the choice of recipe, so its metrics are optimistic."
+    own_views = card["network"]["tta_views"]
+    views = card["network"].get("recipe_tta_views", own_views)
+    with_views = f", over {views} views" if views != own_views else ""
+    return (
+        f"Cross-validation is of the training images, each predicted by a model that did not see it{with_views}; it chose the "
+        "method of fine-tuning. Nothing was chosen on validation. The temperature was fitted to both."
+    )
 
 
 def _interval_method(card: ModelCard) -> str:
@@ -168,7 +183,7 @@ def _calibration(card: ModelCard) -> str:
     error = calibration["expected_calibration_error"]
     rows = [
         [split, format_number(values["before"]), format_number(values["after"])]
-        for split, values in (("test", error["test"]), ("validation", error["validation"]))
+        for split, values in (("test", error["test"]), fitted_calibration_error(error))
         if values is not None
     ]
     text = (
@@ -177,6 +192,12 @@ def _calibration(card: ModelCard) -> str:
     )
     missing = "" if error["test"] else "It was not measured on test for this model."
     return _section("Calibration", text, markdown_table(("split", "before", "after"), rows), missing)
+
+
+def fitted_calibration_error(error: CalibrationErrors) -> tuple[str, CalibrationError]:
+    """Return what the temperature was fitted to, and the calibration error there."""
+    pooled = error.get("pooled")
+    return ("cross-validation and validation", pooled) if pooled else ("validation", error["validation"])
 
 
 def _prediction_sets(card: ModelCard) -> str:
@@ -229,9 +250,10 @@ def _tta(card: ModelCard) -> str:
         return ""
     calibration, sets = reading["calibration"], reading["conformal"]["test"]
     error = calibration["expected_calibration_error"]
+    where, fitted_error = fitted_calibration_error(error)
     rows = [
         ["temperature", f"{calibration['temperature']:.4f}"],
-        ["expected calibration error on validation", format_number(error["validation"]["after"])],
+        [f"expected calibration error on {where}", format_number(fitted_error["after"])],
     ]
     if error["test"]:
         rows.append(["expected calibration error on test", format_number(error["test"]["after"])])

@@ -76,6 +76,8 @@ class TTAFit:
     temperature: float
     uncalibrated: tuple[NDArray[np.float64], NDArray[np.int64]]
     """As in `ExportBundle`, over these views."""
+    held_out: HeldOutPredictions | None = None
+    """As in `ExportBundle`, where cross-validation took as many views; else None."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class ExportBundle:
         tta_fn = tta_forward_fn(forward_fn, tta.tta_views, inner_temperature, tta.temperature)
         probabilities = normalize_rows(tta_fn(self.dataset.val.images)["probabilities"])
         fitted = FittedPredictions(tta.temperature, tta.uncalibrated, probabilities)
-        reading = make_reading(tuple(self.info.class_names), facts, fitted, self.tests.get(tta.tta_views))
+        reading = make_reading(tuple(self.info.class_names), facts, fitted, self.tests.get(tta.tta_views), tta.held_out)
         return {**reading, "tta_views": tta.tta_views}
 
 
@@ -175,7 +177,8 @@ def build_export_bundle(
     network_facts: ExportFacts = {**_network_facts(run, tta_views), "epoch": info.chosen_epoch}
     tta_fit = None
     if tta and tta_views == 1:
-        tta_fit = fit_tta(module, dataset, info.tta_views if info.tta_views > 1 else DEFAULT_TTA_VIEWS)
+        outer_views = info.tta_views if info.tta_views > 1 else DEFAULT_TTA_VIEWS
+        tta_fit = fit_tta(module, dataset, outer_views, held_out if outer_views == info.tta_views else None)
     tests = _stored_test_results(run)
     return ExportBundle(module, info, network_facts, dataset, reference, uncalibrated, tests, held_out, tta_fit)
 
@@ -213,11 +216,13 @@ def fit_reference(module: InferenceModule, dataset: Dataset) -> OODReference:
     )
 
 
-def fit_tta(module: InferenceModule, dataset: Dataset, tta_views: int) -> TTAFit:
-    """Fit the temperature of several views around a module of one view on validation."""
+def fit_tta(
+    module: InferenceModule, dataset: Dataset, tta_views: int, held_out: HeldOutPredictions | None = None
+) -> TTAFit:
+    """Fit the temperature of several views around a module of one view on validation, and on predictions in cross-validation."""
     forward_fn = tta_forward_fn(lambda cells: run_module(module, cells), tta_views, float(module.temperature), 1.0)
     uncalibrated = (normalize_rows(forward_fn(dataset.val.images)["probabilities"]), dataset.val.labels)
-    return TTAFit(tta_views, fit_temperature(*uncalibrated), uncalibrated)
+    return TTAFit(tta_views, fit_temperature(*pool(uncalibrated, held_out)), uncalibrated, held_out)
 
 
 def probabilities_only(run: RunFolder, device: torch.device) -> tuple[ForwardFn, ModelCard]:

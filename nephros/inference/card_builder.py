@@ -28,6 +28,7 @@ from nephros.inference.limitations import limitations
 from nephros.inference.model_card import (
     CARD_FORMAT,
     CalibrationError,
+    CalibrationErrors,
     CalibrationInfo,
     CardMetrics,
     ConformalInfo,
@@ -138,17 +139,21 @@ def make_reading(
     held_out: HeldOutPredictions | None = None,
 ) -> Reading:
     """Return what a card says of the predictions with one number of views; `test` was stored with that number, in float32."""
-    temperature, (before, labels), probabilities = fitted
-    calibrated = held_out and held_out._replace(probabilities=apply_temperature(held_out.probabilities, temperature))
+    temperature, (_, labels), probabilities = fitted
+    calibrated = None if held_out is None else _calibrated(held_out, temperature)
     test_predictions = test if network["precision"] == "float32" else None
     return {
         "test_accuracy": test.metrics.accuracy if test else None,
         "test": _test_metrics(test.metrics) if test else None,
         "cross_validation": _cross_validation(calibrated, class_names) if calibrated else None,
         "validation": _card_metrics(compute_metrics(probabilities, labels, class_names)),
-        "calibration": _calibration_info(temperature, before, probabilities, labels, test_predictions),
+        "calibration": _calibration_info(fitted, test_predictions, held_out),
         "conformal": _conformal_info(temperature, (probabilities, labels), test_predictions, calibrated),
     }
+
+
+def _calibrated(held_out: HeldOutPredictions, temperature: float) -> HeldOutPredictions:
+    return held_out._replace(probabilities=apply_temperature(held_out.probabilities, temperature))
 
 
 def _cross_validation(held_out: HeldOutPredictions, class_names: tuple[str, ...]) -> CardMetrics:
@@ -191,9 +196,10 @@ def _test_metrics(metrics: Metrics) -> TestMetrics:
 
 
 def _calibration_info(
-    temperature: float, uncalibrated: Floats, probabilities: Floats, labels: Labels, test: StoredTest | None
+    fitted: FittedPredictions, test: StoredTest | None, held_out: HeldOutPredictions | None
 ) -> CalibrationInfo:
-    """Return the temperature with its calibration error on validation, and on test for the stored predictions, if any."""
+    """Return the temperature with its calibration error on what it was fitted to, and on test for stored predictions, if any."""
+    temperature, (uncalibrated, labels), probabilities = fitted
 
     def error(before: Floats, after: Floats, labels: Labels) -> CalibrationError:
         return {
@@ -201,17 +207,24 @@ def _calibration_info(
             "after": expected_calibration_error(calibration_curve(after, labels)),
         }
 
+    errors: CalibrationErrors = {
+        "formula": ECE_FORMULA,
+        "n_bins": CALIBRATION_BINS,
+        "validation": error(uncalibrated, probabilities, labels),
+        "test": error(test.probabilities, apply_temperature(test.probabilities, temperature), test.labels)
+        if test
+        else None,
+    }
+    where = "validation"
+    if held_out is not None:
+        where = "training images in cross-validation and on validation"
+        before, all_labels = pool((uncalibrated, labels), held_out)
+        after, _ = pool((probabilities, labels), _calibrated(held_out, temperature))
+        errors["pooled"] = error(before, after, all_labels)
     return {
-        "method": "temperature: softmax(logits / temperature), of least mean cross-entropy on validation",
+        "method": f"temperature: softmax(logits / temperature), of least mean cross-entropy on {where}",
         "temperature": temperature,
-        "expected_calibration_error": {
-            "formula": ECE_FORMULA,
-            "n_bins": CALIBRATION_BINS,
-            "validation": error(uncalibrated, probabilities, labels),
-            "test": error(test.probabilities, apply_temperature(test.probabilities, temperature), test.labels)
-            if test
-            else None,
-        },
+        "expected_calibration_error": errors,
     }
 
 

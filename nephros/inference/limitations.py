@@ -18,9 +18,7 @@ _GENERAL = [
 
 def limitations(info: RunInfo, validation: Metrics, temperature: float) -> list[str]:
     """Return the limitations of a run's model, a sentence each: first what was measured of it, then those of every model."""
-    uncalibrated = (
-        "The probabilities are uncalibrated: the temperature that fits validation lies at the bound of its search."
-    )
+    uncalibrated = "The probabilities are uncalibrated: the temperature that fits best lies at the bound of its search."
     return [
         *([sentence] if (sentence := no_better_than_largest_class(info, validation)) else []),
         *([uncalibrated] if temperature == UNCALIBRATED else []),

@@ -133,6 +133,9 @@ class CalibrationErrors(TypedDict):
     formula: str
     n_bins: int
     validation: CalibrationError
+    pooled: NotRequired[CalibrationError]
+    """Of a fine-tuned model: on validation and training images in cross-validation, to both of which the temperature is fitted;
+    absent in cards of other models and of earlier versions."""
     test: CalibrationError | None
 
 

@@ -18,8 +18,11 @@ import nephros
 from nephros.cli import main
 from nephros.data.split import Split
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError, UnknownName
-from nephros.evaluation.held_out import read_held_out, write_held_out
+from nephros.evaluation.calibration import apply_temperature, fit_temperature
+from nephros.evaluation.held_out import pool, read_held_out, write_held_out
 from nephros.evaluation.intervals import grouped_accuracy_interval, wilson_interval
+from nephros.evaluation.metrics import calibration_curve, expected_calibration_error
+from nephros.exporters.export import summarize_card
 from nephros.exporters.model_card_markdown import card_to_markdown
 from nephros.exporters.packaging import probabilities_only
 from nephros.finetuning.choice import METHODS
@@ -94,10 +97,38 @@ def test_prediction_sets_are_calibrated_on_every_labeled_image(head_run: RunFold
     assert card["cross_validation"]["n"] == 96
     assert card["cross_validation"]["accuracy"] == pytest.approx(accuracy)
     assert f"| cross-validation | 96 | {accuracy:.4f} |" in file.with_suffix(".card.md").read_text()
+    pooled = card["calibration"]["expected_calibration_error"]["pooled"]
+    stored = nephros.Evaluation.from_run(head_run, "val")
+    before, labels = pool((stored.probabilities, stored.labels), held_out)
+    after = apply_temperature(before, card["calibration"]["temperature"])
+    for values, probabilities in (("before", before), ("after", after)):
+        error = expected_calibration_error(calibration_curve(probabilities, labels))
+        assert pooled[values] == pytest.approx(error, abs=1e-3)
+    assert card["calibration"]["method"].endswith("on training images in cross-validation and on validation")
+    text = file.with_suffix(".card.md").read_text()
+    assert "Nothing was chosen on validation" in text
+    assert "Validation guides" not in text
+    assert f"| cross-validation and validation | {pooled['before']:.4f} | {pooled['after']:.4f} |" in text
+    assert "calibration error on cross-validation and validation" in summarize_card(card)[0]
     cross_validation = model_info(card).cross_validation
     assert cross_validation is not None
     assert cross_validation.n == 96
     assert cross_validation.accuracy == pytest.approx(accuracy)
+
+
+@pytest.mark.slow
+def test_one_view_leaves_test_time_augmentation_its_cross_validation(head_run: RunFolder, tmp_path: Path) -> None:
+    file = nephros.export(head_run.root, "safetensors", out=tmp_path / "one.safetensors", tta_views=1)
+    card = json.loads(file.with_suffix(".card.json").read_text())
+    tta, held_out = card["tta"], read_held_out(head_run)
+    assert held_out is not None
+    assert (tta["tta_views"], tta["conformal"]["n_calibration_images"]) == (5, 96 + 24)
+    stored = nephros.Evaluation.from_run(head_run, "val")  # over five views
+    temperature = fit_temperature(*pool((stored.probabilities, stored.labels), held_out))
+    assert tta["calibration"]["temperature"] == pytest.approx(temperature, rel=1e-3)
+    text = file.with_suffix(".card.md").read_text()
+    assert "did not see it, over 5 views; it chose" in text
+    assert "| expected calibration error on cross-validation and validation |" in text
 
 
 @pytest.mark.figures
