@@ -112,7 +112,7 @@ def open_npz(
         image_names = read_image_names(path, archive, max_bytes)
         splits = _make_splits(loader, contents, stored, assignment, pixels, image_names)
         unlabeled = _unlabeled_images(loader, contents, stored, pixels)
-        unlabeled_groups = read_unlabeled_groups(path, archive, contents.layout, contents.is_labeled)
+        unlabeled_groups = read_unlabeled_groups(path, archive, contents.layout, contents.is_labeled, max_bytes)
     notes = [] if contents.layout.is_complete else [assignment.rule]
     notes += [*contents.notes, *plane_notes, *pixels.details]
     notes += [] if is_official or info is None else ["not the published file: its MD5 differs"]

@@ -65,13 +65,17 @@ def assign_arrays(
 
 
 def read_unlabeled_groups(
-    path: Path, archive: zipfile.ZipFile, layout: NpzLayout, is_labeled: Mapping[str, NDArray[np.bool_]]
+    path: Path,
+    archive: zipfile.ZipFile,
+    layout: NpzLayout,
+    is_labeled: Mapping[str, NDArray[np.bool_]],
+    max_bytes: int,
 ) -> NDArray[np.str_] | None:
     """Return the groups of the images without a label, where they are in one array with the others; None where there are none."""
     name, selected = layout.groups.get("", ""), is_labeled.get("", np.ones(0, np.bool_))
     if not name or selected.all():
         return None
-    return np.array(_read_groups(path, archive, name, len(selected)))[~selected]
+    return np.array(_read_groups(path, archive, name, len(selected), max_bytes))[~selected]
 
 
 def _given_by(layout: NpzLayout) -> str:
