@@ -1,6 +1,7 @@
 /** The state of the annotation page, and what its buttons and keys do. */
 import { batch, signal } from "@preact/signals";
 import { RequestError } from "../shared/api.ts";
+import { browserStorage } from "../shared/browser_storage.ts";
 import { plural } from "../shared/format.ts";
 import { continueOrder, findPosition } from "./cell_order.ts";
 import { CellStore } from "./cell_store.ts";
@@ -25,7 +26,8 @@ export class Session {
   readonly project = signal<Project | null>(null);
   readonly problem = signal("");
   readonly isOnline = signal(true);
-  readonly annotator = signal(localStorage.getItem(ANNOTATOR_KEY) ?? "");
+  readonly #settings = browserStorage("localStorage");
+  readonly annotator = signal(this.#settings.getItem(ANNOTATOR_KEY) ?? "");
   readonly query = signal<GalleryQuery>(DEFAULT_QUERY);
   readonly order = signal<Uint32Array>(new Uint32Array());
   readonly isOrderLoaded = signal(false);
@@ -51,7 +53,7 @@ export class Session {
   #view: [number, number] = [0, 0];
   #noticeTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(storage: Storage = sessionStorage) {
+  constructor() {
     this.queue = new LabelQueue({
       send: (annotator, changes) => this.#send(annotator, changes),
       onRejected: (changes, reason) => {
@@ -62,7 +64,7 @@ export class Session {
       onChange: () => {
         this.unsaved.value = { n: this.queue.size, isRetrying: this.queue.isRetrying };
       },
-      storage,
+      storage: browserStorage("sessionStorage"),
       storageKey: `nephros-unsaved ${location.pathname}`,
     });
     this.cells = new CellStore({ onLoad: this.redraw, unsavedLabel: this.queue.unsavedLabel });
@@ -147,7 +149,7 @@ export class Session {
 
   setAnnotator(name: string): void {
     this.annotator.value = name;
-    localStorage.setItem(ANNOTATOR_KEY, name);
+    this.#settings.setItem(ANNOTATOR_KEY, name);
   }
 
   get annotatorName(): string {
