@@ -49,6 +49,7 @@ function info(cell: number) {
 function project() {
   const counts = classes.map(({ id }) => [...labels.values()].filter((label) => label === id).length);
   return {
+    id: "mock",
     name: "kidney (mock)",
     revision,
     n_cells: N,

@@ -7,8 +7,10 @@ import { UndoHistory } from "../src/annotate/undo_history.ts";
 import { RequestError } from "../src/shared/api.ts";
 
 function makeQueue(send: QueueOptions["send"], onRejected = vi.fn()) {
-  const options = { send, onRejected, onChange: vi.fn(), storage: sessionStorage, storageKey: "unsaved" };
-  return new LabelQueue({ ...options, wait: () => Promise.resolve() });
+  const options = { send, onRejected, onChange: vi.fn(), storage: sessionStorage, wait: () => Promise.resolve() };
+  const queue = new LabelQueue(options);
+  queue.open("unsaved");
+  return queue;
 }
 
 beforeEach(() => sessionStorage.clear());

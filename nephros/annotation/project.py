@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class Project:
             predictor.input_shape,
             0,
             predictor.input_conversion,
+            id=secrets.token_hex(8),
         )
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -163,6 +165,11 @@ class Project:
     def name(self) -> str:
         """What the project is called."""
         return self._cells.info.name
+
+    @property
+    def id(self) -> str:
+        """What tells the project from others, also of its name; ASCII."""
+        return self._cells.info.id or self._cells.info.created
 
     @property
     def model(self) -> str:

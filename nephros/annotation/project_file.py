@@ -91,6 +91,8 @@ class ProjectInfo:
     """Plane that was chosen in images of several; None where none was."""
     notes: tuple[str, ...] = dataclasses.field(default=())
     """How images became cells, and what is odd about them; one sentence each."""
+    id: str = ""
+    """Random, so that pages tell projects apart; empty in projects of earlier versions."""
 
     @property
     def cell_shape(self) -> tuple[int, ...]:

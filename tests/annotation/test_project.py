@@ -57,6 +57,17 @@ def test_cells_are_added_once(tmp_path: Path) -> None:
     assert project.add_cells(_npz(tmp_path / "b.npz")).n_added == 12  # the same cells, of another file
 
 
+def test_projects_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    first, second = Project.create(tmp_path / "a" / "kidney"), Project.create(tmp_path / "b" / "kidney")
+    assert first.id != second.id
+    first.add_cells(_npz(tmp_path / "a.npz"))
+    assert Project.open(first.root).id == first.id
+    info = json.loads((first.root / "project.json").read_text())
+    del info["id"]  # as earlier versions wrote it
+    (first.root / "project.json").write_text(json.dumps(info))
+    assert Project.open(first.root).id == info["created"]
+
+
 def test_labels_stay_with_their_cells_when_cells_are_added(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "kidney")
     project.add_cells(_npz(tmp_path / "a.npz"))

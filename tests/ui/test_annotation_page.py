@@ -131,6 +131,34 @@ def test_unsaved_labels_are_shown_as_such_and_saved_after_the_server_was_killed(
             assert sorted(_stored_labels(restarted)) == ["Long", "Round", "Round", "Round"]
 
 
+def test_a_page_starts_anew_when_the_server_was_started_with_another_project(
+    browser: Any, project_folder: Path, cells_npz: Path, tmp_path: Path
+) -> None:
+    args = ["--reference-data", "none", "--project"]
+    liver = Project.create(tmp_path / "liver")
+    liver.add_cells(cells_npz)
+    liver.labels.add_class("Hepatocyte")
+    liver.close()
+    with run_server([*args, project_folder]) as server, open_annotate(browser, server.address) as opened:
+        page, port = opened.page, str(server.port)
+        label_by_keys(page, "1")
+        wait_until_saved(page)
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        page.wait_for_selector(".save-state[data-state=waiting]")
+        label_by_keys(page, "1")
+        with run_server([*args, tmp_path / "liver", "--port", port]) as other:
+            page.locator("h1", has_text="liver").wait_for()
+            page.wait_for_selector(".grid")
+            assert page.get_by_role("button", name="Undo").is_disabled()
+            assert _stored_labels(other) == []
+        with run_server([*args, project_folder, "--port", port]) as again:
+            page.locator("h1", has_text="kidney").wait_for()
+            wait_until_saved(page)
+            page.locator("#n-labels", has_text=f"2 of {N_CELLS}").wait_for()
+            assert _stored_labels(again) == ["Round", "Round"]
+
+
 def test_two_pages_see_each_others_labels(browser: Any, server: LiveServer) -> None:
     with open_annotate(browser, server.address) as first, open_annotate(browser, server.address) as second:
         for opened, name in ((first, "Ada"), (second, "Bo")):

@@ -3,6 +3,7 @@
  * shown as unsaved, kept over a reload, and sent again, however long the server is gone.
  */
 import { RequestError } from "../shared/api.ts";
+import type { KeyValueStorage } from "../shared/browser_storage.ts";
 import type { LabelChange } from "./types.ts";
 
 export interface QueuedChange extends LabelChange {
@@ -15,8 +16,7 @@ export interface QueueOptions {
   /** The changes that can never be saved, and the server's reason. */
   readonly onRejected: (changes: readonly QueuedChange[], reason: string) => void;
   readonly onChange: () => void;
-  readonly storage: Pick<Storage, "getItem" | "setItem" | "removeItem">;
-  readonly storageKey: string;
+  readonly storage: KeyValueStorage;
   readonly wait?: (milliseconds: number) => Promise<void>;
 }
 
@@ -28,7 +28,8 @@ const LONGEST_DELAY_MS = 8000;
 
 export class LabelQueue {
   readonly #options: QueueOptions;
-  #changes: QueuedChange[];
+  #changes: QueuedChange[] = [];
+  #storageKey: string | null = null;
   readonly #byCell = new Map<number, { count: number; label: number | null }>();
   #isSending = false;
   #wake: (() => void) | null = null;
@@ -37,8 +38,18 @@ export class LabelQueue {
 
   constructor(options: QueueOptions) {
     this.#options = options;
-    this.#changes = restore(options);
-    for (const change of this.#changes) this.#enter(change);
+  }
+
+  /** Keep the changes under a key from now on, and send those that an earlier page left there. */
+  open(storageKey: string): void {
+    if (storageKey === this.#storageKey) return;
+    this.#storageKey = storageKey;
+    for (const change of restore(this.#options.storage, storageKey)) {
+      this.#changes.push(change);
+      this.#enter(change);
+    }
+    this.#options.onChange();
+    void this.flush();
   }
 
   get size(): number {
@@ -138,17 +149,18 @@ export class LabelQueue {
   }
 
   #write(changes: readonly QueuedChange[]): void {
-    const { storage, storageKey } = this.#options;
+    if (this.#storageKey === null) return;
+    const { storage } = this.#options;
     try {
-      if (changes.length) storage.setItem(storageKey, JSON.stringify(changes));
-      else storage.removeItem(storageKey);
+      if (changes.length) storage.setItem(this.#storageKey, JSON.stringify(changes));
+      else storage.removeItem(this.#storageKey);
     } catch {
       // The browser's storage is full or switched off: the changes are still in memory and are sent all the same.
     }
   }
 }
 
-function restore({ storage, storageKey }: QueueOptions): QueuedChange[] {
+function restore(storage: KeyValueStorage, storageKey: string): QueuedChange[] {
   try {
     const changes: unknown = JSON.parse(storage.getItem(storageKey) ?? "[]");
     return Array.isArray(changes) ? changes.filter(isQueuedChange) : [];

@@ -1,5 +1,8 @@
-/** The routes below `project`. Each write carries the token of the server's present start; after a restart it is fetched again. */
-import { getJson, postFiles, RequestError, request, routeUrl } from "../shared/api.ts";
+/**
+ * The routes below `project`. Each request names the project that this page shows, since the server may be started again with
+ * another one, and each write carries the token of the server's present start; after a restart it is fetched again.
+ */
+import { postFiles, RequestError, request, routeUrl } from "../shared/api.ts";
 import { maskOf } from "../shared/stack_files.ts";
 import { decodeOrder } from "./cell_order.ts";
 import type { Agreement, CellCard, CellInfo, Job, LabelChange, LabelClass, Project, Run, Tissue } from "./types.ts";
@@ -21,15 +24,29 @@ export interface ImportReport {
 }
 
 let token = "";
+let projectId = "";
+
+const projectHeader = (): Record<string, string> => (projectId ? { "X-Nephros-Project": projectId } : {});
+const writeHeaders = () => ({ ...projectHeader(), "X-Nephros-Token": token });
+
+/** Whether the server has refused a request because it serves another project now than this page shows. */
+export const isOfOtherProject = (error: unknown): boolean => error instanceof RequestError && error.status === 412;
+
+const get = (route: string, signal?: AbortSignal): Promise<Response> =>
+  request(route, { headers: projectHeader(), ...(signal ? { signal } : {}) });
+
+async function getJson<T>(route: string, signal?: AbortSignal): Promise<T> {
+  return (await get(route, signal)).json();
+}
 
 export async function getProject(): Promise<Project> {
   const project = await getJson<Project>("project");
-  token = project.token;
+  ({ id: projectId, token } = project);
   return project;
 }
 
 export async function getOrder(params: URLSearchParams, signal?: AbortSignal): Promise<Uint32Array> {
-  const response = await request(`project/order?${params}`, signal ? { signal } : {});
+  const response = await get(`project/order?${params}`, signal);
   return decodeOrder(await response.arrayBuffer());
 }
 
@@ -38,7 +55,7 @@ export const getUnlabeled = (): Promise<Uint32Array> =>
   getOrder(new URLSearchParams({ sort: "position", filter: "unlabeled" }));
 
 export async function getImages(cells: readonly number[]): Promise<Uint8Array> {
-  const response = await request(`project/images?cells=${cells.join(",")}`);
+  const response = await get(`project/images?cells=${cells.join(",")}`);
   return new Uint8Array(await response.arrayBuffer());
 }
 
@@ -82,7 +99,7 @@ export function importLabels(file: File, annotator: string, signal: AbortSignal)
 async function write<T>(method: string, route: string, body?: unknown): Promise<T> {
   const init = () => ({
     method,
-    headers: { "X-Nephros-Token": token, ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+    headers: { ...writeHeaders(), ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   return (await withFreshToken(() => request(route, init()))).json();
@@ -97,7 +114,7 @@ async function upload<T>(route: string, files: readonly File[], signal: AbortSig
         data.append(file === mask ? "mask" : "files", file, file.webkitRelativePath || file.name);
       return data;
     };
-    return postFiles(route, form, signal, { "X-Nephros-Token": token });
+    return postFiles(route, form, signal, writeHeaders());
   };
   return (await withFreshToken(send)).json();
 }

@@ -12,7 +12,7 @@ import { isActive, mergeJobs, updateJob, waitForJob } from "./jobs.ts";
 import { LabelQueue } from "./label_queue.ts";
 import { Labeling } from "./labeling.ts";
 import { latestOnly } from "./latest_only.ts";
-import { getOrder, getProject, sendLabels } from "./project_api.ts";
+import { getOrder, getProject, isOfOtherProject, sendLabels } from "./project_api.ts";
 import { Selection } from "./selection.ts";
 import { listen } from "./server_events.ts";
 import type { Job, LabelChange, LabelClass, Project } from "./types.ts";
@@ -65,7 +65,6 @@ export class Session {
         this.unsaved.value = { n: this.queue.size, isRetrying: this.queue.isRetrying };
       },
       storage: browserStorage("sessionStorage"),
-      storageKey: `nephros-unsaved ${location.pathname}`,
     });
     this.cells = new CellStore({ onLoad: this.redraw, unsavedLabel: this.queue.unsavedLabel });
     this.images = new GalleryImages(this.redraw);
@@ -73,14 +72,12 @@ export class Session {
       this.images.setBrightened(isBrightened);
       this.redraw();
     });
-    this.unsaved.value = { n: this.queue.size, isRetrying: false };
   }
 
   /** Connect to the server; returns what ends the session. */
   start(): () => void {
     addEventListener("beforeunload", this.#warnBeforeUnload);
     addEventListener("pagehide", this.#storeUnsaved);
-    void this.queue.flush();
     void this.refresh();
     const stop = listen({
       onConnect: () => {
@@ -110,7 +107,8 @@ export class Session {
       const project = await getProject();
       this.#openProject(project);
     } catch (error) {
-      if (error instanceof RequestError && (!error.isTemporary || error.status === 401))
+      if (isOfOtherProject(error)) this.#startAnew();
+      else if (error instanceof RequestError && (!error.isTemporary || error.status === 401))
         this.problem.value = error.message;
       return;
     }
@@ -129,7 +127,14 @@ export class Session {
       this.project.value = project;
       this.jobs.value = mergeJobs(this.jobs.value, project.jobs);
     });
+    this.queue.open(`nephros-unsaved ${project.id}`);
     this.images.open(project.image);
+  }
+
+  /** All that this page holds is of a project that is not served any more, and so are its unsaved labels, which stay stored. */
+  #startAnew(): void {
+    removeEventListener("beforeunload", this.#warnBeforeUnload);
+    location.reload();
   }
 
   readonly redraw = (): void => {

@@ -47,6 +47,8 @@ export interface Job {
 }
 
 export interface Project {
+  /** Tells it from the other projects that the server may be started with. */
+  readonly id: string;
   readonly name: string;
   readonly revision: number;
   readonly n_cells: number;

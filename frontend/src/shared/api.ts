@@ -16,9 +16,10 @@ export class RequestError extends Error {
     this.status = status;
   }
 
-  /** Whether the same request may succeed later: the server is restarting, busy, or has another token since its last start. */
+  /** Whether the same request may succeed later: the server is restarting, busy, has another token or serves another project
+   * since its last start. */
   get isTemporary(): boolean {
-    return this.status === 0 || this.status === 401 || this.status === 408 || this.status === 429 || this.status >= 500;
+    return [0, 401, 408, 412, 429].includes(this.status) || this.status >= 500;
   }
 }
 

@@ -104,6 +104,7 @@ def _project_info(session: ProjectSession) -> ProjectInfo:
     project, status = session.project, session.model.status()
     channels, height, width = project.image_shape
     return ProjectInfo(
+        id=project.id,
         name=project.name,
         revision=status.revision,
         seq=project.labels.last_seq,

@@ -13,6 +13,7 @@ READ_ERRORS: Responses = {
     400: describe_error("The project has no such cell or class."),
     404: describe_error("There is no such run, job or file."),
     409: describe_error("The project has too few labels for it yet."),
+    412: describe_error("The request names another project in X-Nephros-Project."),
     422: describe_error("A parameter is invalid or unknown."),
     503: describe_error("Busy: try again after the seconds in Retry-After."),
 }

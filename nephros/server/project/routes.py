@@ -17,7 +17,7 @@ from nephros.server.project.run_routes import add_run_routes
 from nephros.server.project.session import ProjectSession
 from nephros.server.streaming import LeasedStreamingResponse
 
-TOKEN_HEADER = "x-nephros-token"
+TOKEN_HEADER, PROJECT_HEADER = "x-nephros-token", "x-nephros-project"
 READ_METHODS = ("GET", "HEAD")
 
 
@@ -25,9 +25,12 @@ def add_project_routes(app: FastAPI, session: ProjectSession) -> frozenset[str]:
     """Add the routes below /project, and return their paths."""
 
     async def check_caller(request: Request) -> None:
-        """Reject pages of other sites, which could make this server work, and changes without the token."""
+        """Reject pages of other sites, which could make this server work; a page of another project, which was opened before the
+        server was started with this one; and changes without the token."""
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise RequestRejected(403, "Pages of other sites may not use this server.")
+        if request.headers.get(PROJECT_HEADER, session.project.id) != session.project.id:
+            raise RequestRejected(412, "Another project is served at this address now: reload the page.")
         if request.method not in READ_METHODS:
             session.check_token(request.headers.get(TOKEN_HEADER, ""))
 

@@ -166,6 +166,7 @@ class JobInfo(BaseModel):
 class ProjectInfo(BaseModel):
     """The response of GET /project."""
 
+    id: str = Field(description="Stays the same; where a request has it in X-Nephros-Project, other projects refuse it.")
     name: str
     revision: int
     seq: int

@@ -29,6 +29,17 @@ def test_the_project_describes_itself(client: ProjectClient) -> None:
     assert project["has_stack"] is False
 
 
+def test_requests_for_another_project_are_refused(client: ProjectClient) -> None:
+    before = client.get("/project")
+    change = {"annotator": "a", "changes": [{"cell": 0, "class": 0}]}
+    for project_id, expected in (("another", 412), (before["id"], 200)):
+        header = {"X-Nephros-Project": project_id}
+        assert client.server.request("GET", "/project/images?cells=0", headers=header)[0] == expected
+    status, error = client.send("POST", "/project/labels", change, headers={"X-Nephros-Project": "another"})
+    assert (status, list(error)) == (412, ["error"])
+    assert client.get("/project")["seq"] == before["seq"]
+
+
 def test_images_are_the_pixels_in_the_order_of_the_request(client: ProjectClient) -> None:
     status, headers, body = client.server.request("GET", "/project/images?cells=7,0,31")
     assert status == 200
