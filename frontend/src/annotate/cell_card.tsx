@@ -39,7 +39,9 @@ export function CellCardPanel() {
             problem.value = "";
           },
           (error) => {
-            if (!controller.signal.aborted) problem.value = (error as Error).message;
+            if (controller.signal.aborted) return;
+            problem.value = (error as Error).message;
+            if (card.peek()?.cell !== wanted) card.value = null; // keys label the cell of the heading
           },
         );
       },

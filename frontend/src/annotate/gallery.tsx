@@ -23,7 +23,7 @@ export function Gallery({ onOpen }: { readonly onOpen: (dialog: OpenDialog) => v
       label="Cells"
       n={order.length}
       tile={session.tile.value}
-      active={session.active.value}
+      active={session.currentPosition}
       isSelected={(position) => session.selection.has(order[position] as number)}
       describe={session.describe}
       paint={paint}
@@ -65,7 +65,7 @@ export function runCommand(session: Session, command: Command, onOpen: (dialog: 
       void session.labeling.labelSelected(null);
       break;
     case "open":
-      session.card.value = session.activeCell;
+      session.card.value = session.currentCell;
       break;
     case "close":
       if (session.selection.size) session.clearSelection();

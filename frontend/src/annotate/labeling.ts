@@ -12,7 +12,7 @@ export class Labeling {
     this.#session = session;
   }
 
-  /** Label the selected cells, or the active one, and go on to the next. */
+  /** Label the selected cells, or the current one, and go on to the next that the gallery shows. */
   async labelSelected(id: number | null): Promise<void> {
     const order = this.#session.order.value;
     const selected = this.#session.selection.cells();
@@ -22,10 +22,11 @@ export class Labeling {
       this.#session.moveTo(Math.min(last + 1, order.length - 1));
       return;
     }
-    const cell = this.#session.activeCell;
+    const cell = this.#session.currentCell;
     if (cell === null) return;
     await this.labelCells([cell], id);
-    this.#session.moveTo(Math.min(this.#session.active.value + 1, order.length - 1));
+    const position = this.#session.currentPosition;
+    if (position >= 0) this.#session.moveTo(Math.min(position + 1, order.length - 1));
   }
 
   async labelAllShown(id: number | null): Promise<void> {

@@ -31,7 +31,9 @@ export class Session {
   readonly query = signal<GalleryQuery>(DEFAULT_QUERY);
   readonly order = signal<Uint32Array>(new Uint32Array());
   readonly isOrderLoaded = signal(false);
+  /** Position in the gallery from which keys move. */
   readonly active = signal(0);
+  /** Cell whose card is open; it follows every move in the gallery, which may not show it. */
   readonly card = signal<number | null>(null);
   readonly tile = signal(72);
   /** Whether the gallery shows each cell at full contrast, as cards do. */
@@ -119,7 +121,7 @@ export class Session {
   }, REFRESH_PAUSE_MS);
 
   /** Apart from the project's state: counts are not to wait for an order, which takes longer. */
-  readonly #refreshOrder = latestOnly(() => this.#loadOrder(this.#view[1]), REFRESH_PAUSE_MS);
+  readonly #refreshOrder = latestOnly(() => this.#loadOrder(), REFRESH_PAUSE_MS);
 
   #openProject(project: Project): void {
     batch(() => {
@@ -167,23 +169,22 @@ export class Session {
   }
 
   /** Show the newest order from its beginning. */
-  async reSort(): Promise<void> {
-    this.selection.clear(0);
-    await this.#loadOrder(0);
+  reSort(): Promise<void> {
+    return this.#loadOrder({ fromStart: true });
   }
 
-  async #loadOrder(nFixed: number): Promise<void> {
+  /** Load the newest order; unless from the start, what is on the screen and the active cell keep their places. */
+  async #loadOrder({ fromStart = false } = {}): Promise<void> {
     if (!this.project.value?.n_cells) return;
     const query = this.query.value;
     try {
       const next = await getOrder(queryParams(query, this.annotatorName));
       if (query !== this.query.value) return;
+      const nFixed = fromStart ? 0 : Math.max(this.#view[1], this.active.value + 1);
       batch(() => {
-        if (nFixed === 0 && this.isOrderLoaded.value) this.active.value = 0;
         this.order.value = continueOrder(this.order.value, next, nFixed);
         this.isOrderLoaded.value = true;
-        this.active.value = Math.max(0, Math.min(this.active.value, this.order.value.length - 1));
-        this.selectionSize.value = this.selection.size;
+        if (fromStart) this.moveTo(0);
         this.redraw();
       });
     } catch (error) {
@@ -214,28 +215,36 @@ export class Session {
     return Math.max(1, Math.floor((this.#view[1] - this.#view[0]) / this.columns) - 1);
   }
 
-  get activeCell(): number | null {
-    return this.order.value[this.active.value] ?? null;
+  /** What a label goes to: the cell whose card is open, else the active one of the gallery. */
+  get currentCell(): number | null {
+    return this.card.value ?? this.order.value[this.active.value] ?? null;
+  }
+
+  /** Position of the current cell, -1 where the gallery does not show it. */
+  get currentPosition(): number {
+    return this.order.value[this.active.value] === this.currentCell ? this.active.value : -1;
   }
 
   moveTo(position: number, extend = false): void {
     if (extend) this.selection.extendTo(this.order.value, position);
     else this.selection.clear(position);
-    batch(() => {
-      this.active.value = position;
-      this.selectionSize.value = this.selection.size;
-      if (this.card.value !== null && !extend) this.card.value = this.activeCell;
-      this.redraw();
-    });
+    this.#activate(position);
   }
 
   toggle(position: number): void {
     const cell = this.order.value[position];
     if (cell === undefined) return;
     this.selection.toggle(cell, position);
-    this.active.value = position;
-    this.selectionSize.value = this.selection.size;
-    this.redraw();
+    this.#activate(position);
+  }
+
+  #activate(position: number): void {
+    batch(() => {
+      this.active.value = position;
+      this.selectionSize.value = this.selection.size;
+      if (this.card.value !== null) this.card.value = this.order.value[position] ?? null;
+      this.redraw();
+    });
   }
 
   selectAll(): void {
@@ -273,7 +282,7 @@ export class Session {
   async nextUnsure(): Promise<void> {
     const query: GalleryQuery = { ...DEFAULT_QUERY, filters: ["unlabeled"] };
     const unsure = await getOrder(queryParams(query, this.annotatorName)).catch(() => new Uint32Array());
-    const cell = unsure.find((candidate) => this.cells.label(candidate) === null && candidate !== this.activeCell);
+    const cell = unsure.find((candidate) => this.cells.label(candidate) === null && candidate !== this.currentCell);
     if (cell === undefined) {
       this.notify("Every cell has a label.");
       return;

@@ -11,7 +11,7 @@ export function SortControls() {
   const { classes } = session.project.value as Project;
   const query = session.query.value;
   const change = (sort: Sort) => {
-    const similarTo = sort === "similarity" ? session.activeCell : query.similarTo;
+    const similarTo = sort === "similarity" ? session.currentCell : query.similarTo;
     const sortClass = query.sortClass ?? classes[0]?.id ?? null;
     void session.setQuery({ sort, similarTo, sortClass, descending: false });
   };
