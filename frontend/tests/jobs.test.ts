@@ -17,15 +17,28 @@ const job = (id: string, state: Job["state"] = "running", message = ""): Job => 
 afterEach(() => vi.unstubAllGlobals());
 
 test("jobs keep their places when the server lists them again, and new ones come first", () => {
-  const first = mergeJobs([], [job("import-1", "done"), job("finetune-1")]);
+  const first = mergeJobs([], [job("import-1", "done"), job("finetune-1")], []);
   expect(first.map(({ id }) => id)).toEqual(["finetune-1", "import-1"]);
   const more = updateJob(first, job("import-2"));
-  const next = mergeJobs(more, [job("import-1", "done"), job("import-2", "done"), job("finetune-1", "done")]);
+  const next = mergeJobs(more, [job("import-1", "done"), job("import-2", "done"), job("finetune-1", "done")], more);
   expect(next.map(({ id, state }) => [id, state])).toEqual([
     ["import-2", "done"],
     ["finetune-1", "done"],
     ["import-1", "done"],
   ]);
+});
+
+test("a job that was under way and that the server doesn't know has ended with an earlier start of it", async () => {
+  const jobs = signal<readonly Job[]>([{ ...job("import-a-1", "queued"), kind: "import" }, job("import-a-0", "done")]);
+  const ended = waitForJob(jobs, jobs.value[0] as Job);
+  jobs.value = mergeJobs(jobs.value, [job("import-b-1")], jobs.value);
+  await expect(ended).rejects.toThrow("add the files again");
+  jobs.value = mergeJobs(jobs.value, [job("import-b-1")], jobs.value);
+  expect(jobs.value.map(({ id }) => id)).toEqual(["import-b-1"]);
+});
+
+test("a job that was started after the server was asked stays in the list", () => {
+  expect(mergeJobs([job("import-1")], [], [])).toEqual([job("import-1")]);
 });
 
 test("a change of a job keeps its place", () => {

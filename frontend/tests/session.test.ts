@@ -141,3 +141,11 @@ test("the card follows where a selection is extended", async () => {
   page.toggle(4);
   expect([page.card.value, page.currentPosition, page.selectionSize.value]).toEqual([4, 4, 4]);
 });
+
+test("an import of a server that was started again has ended", async () => {
+  const page = await openPage();
+  const job = { id: "import-a-1", kind: "import", state: "queued", progress: null, message: "" } as const;
+  const added = page.waitForJob(job);
+  await page.refresh();
+  await expect(added).rejects.toThrow("add the files again");
+});

@@ -20,7 +20,11 @@ export function useAddCells(): AddCells {
   const message = useSignal("");
   const options = useSignal(DEFAULT_OPTIONS);
   const add = async (files: File[]) => {
-    if (files.length === 0 || state.value === "busy") return;
+    if (files.length === 0) return;
+    if (state.value === "busy") {
+      session.notify("Other files are being added: drop these when that is done.");
+      return;
+    }
     state.value = "busy";
     session.notify("");
     message.value = `Reading ${files.length === 1 ? (files[0] as File).name : plural(files.length, "file")} ...`;

@@ -20,12 +20,26 @@ export function jobTitle({ kind, run, format }: Job): string {
   return `Export of ${run ?? "a run"}${name ? ` as ${name}` : ""}`;
 }
 
-/** Bring a list up to date with the server's, which has the oldest first: jobs keep their places, and new ones are put before them. */
-export function mergeJobs(current: readonly Job[], loaded: readonly Job[]): Job[] {
+/**
+ * Bring a list up to date with the server's, which has the oldest first: jobs keep their places, and new ones are put before
+ * them. `asked` is the list as it was when the server was asked; a job of it that was under way and that the server doesn't
+ * know has ended with an earlier start of the server.
+ */
+export function mergeJobs(current: readonly Job[], loaded: readonly Job[], asked: readonly Job[]): Job[] {
   const byId = new Map(loaded.map((job) => [job.id, job]));
-  const kept = current.flatMap(({ id }) => byId.get(id) ?? []);
+  const askedIds = new Set(asked.map(({ id }) => id));
+  const kept = current.flatMap((job) => {
+    const known = byId.get(job.id);
+    if (known || !askedIds.has(job.id)) return known ?? job;
+    return isActive(job) ? interrupted(job) : [];
+  });
   const keptIds = new Set(kept.map(({ id }) => id));
   return [...loaded.filter(({ id }) => !keptIds.has(id)).reverse(), ...kept];
+}
+
+function interrupted(job: Job): Job {
+  const advice = job.kind === "import" ? "add the files again" : "start it again";
+  return { ...job, state: "interrupted", message: `The server was started again meanwhile: ${advice}.` };
 }
 
 /** A list with the newest state of one job. */
@@ -34,7 +48,7 @@ export function updateJob(current: readonly Job[], job: Job): Job[] {
   return isNew ? [job, ...current] : current.map((other) => (other.id === job.id ? job : other));
 }
 
-/** Resolves when a job has ended well; rejects with its message when it has not. */
+/** Resolves when a job of the list has ended well; rejects with its message when it has not. */
 export function waitForJob(
   jobs: ReadonlySignal<readonly Job[]>,
   job: Job,

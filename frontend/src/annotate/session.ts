@@ -105,9 +105,9 @@ export class Session {
 
   /** Load the project's state, and bring the gallery in line with it. */
   readonly refresh = latestOnly(async () => {
+    const jobs = this.jobs.value;
     try {
-      const project = await getProject();
-      this.#openProject(project);
+      this.#openProject(await getProject(), jobs);
     } catch (error) {
       if (isOfOtherProject(error)) this.#startAnew();
       else if (error instanceof RequestError && (!error.isTemporary || error.status === 401))
@@ -123,11 +123,11 @@ export class Session {
   /** Apart from the project's state: counts are not to wait for an order, which takes longer. */
   readonly #refreshOrder = latestOnly(() => this.#loadOrder(), REFRESH_PAUSE_MS);
 
-  #openProject(project: Project): void {
+  #openProject(project: Project, jobsBefore: readonly Job[]): void {
     batch(() => {
       this.problem.value = "";
       this.project.value = project;
-      this.jobs.value = mergeJobs(this.jobs.value, project.jobs);
+      this.jobs.value = mergeJobs(this.jobs.value, project.jobs, jobsBefore);
     });
     this.queue.open(`nephros-unsaved ${project.id}`);
     this.images.open(project.image);
@@ -208,6 +208,7 @@ export class Session {
   }
 
   waitForJob(job: Job, onProgress?: (job: Job) => void): Promise<Job> {
+    this.addJob(job);
     return waitForJob(this.jobs, job, onProgress);
   }
 

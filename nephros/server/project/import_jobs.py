@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ class ImportJobs:
         self._jobs: dict[str, JobInfo] = {}
         self._canceled: set[str] = set()
         self._n_started = 0
+        self._start = secrets.token_hex(3)
+        """Part of each id: a page that waits for an import of an earlier start must not take another one for it."""
 
     def jobs(self) -> list[JobInfo]:
         """Return all jobs, the oldest first."""
@@ -47,7 +50,7 @@ class ImportJobs:
         """Add cells as soon as the imports before are done, and then call `close`."""
         with self._lock:
             self._n_started += 1
-            job_id = f"import-{self._n_started}"
+            job_id = f"import-{self._start}-{self._n_started}"
             job = JobInfo(
                 id=job_id,
                 kind="import",

@@ -10,6 +10,9 @@ import re
 import numpy as np
 from PIL import Image
 
+from nephros.annotation.adding import AddedCells
+from nephros.server.project.import_jobs import ImportJobs
+from nephros.server.project.schemas import JobInfo
 from tests.conftest import square_images
 from tests.server.json_schema import response_schema, schema_errors
 from tests.server.live_server import LiveServer, encode_image, encode_npz
@@ -123,6 +126,16 @@ def test_uploads_add_cells_and_say_what_could_not_be_read(client: ProjectClient)
     assert client.get("/project")["n_cells"] == before + 4
     body = client.server.request("GET", f"/project/images?cells={before}")[2]
     assert any(body == image.tobytes() for image in images)
+
+
+def test_imports_of_two_starts_of_the_server_have_different_ids() -> None:
+    def start() -> JobInfo:
+        imports = ImportJobs(lambda _job: None)
+        job = imports.start(lambda _progress: AddedCells(0, 0, (), ()), lambda: None)
+        imports.close()
+        return job
+
+    assert start().id != start().id
 
 
 def test_labels_leave_and_come_back(client: ProjectClient) -> None:
