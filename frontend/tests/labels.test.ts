@@ -135,13 +135,14 @@ it("loads the labels of many cells without asking for those that have none", asy
 
 it("undoes and repeats steps, and forgets the undone ones after a new one", () => {
   const history = new UndoHistory();
-  history.record({ cells: [{ cell: 1, before: null, after: 2 }] });
-  history.record({ cells: [{ cell: 1, before: 2, after: 3 }] });
-  expect(history.undo()).toEqual([{ cell: 1, class: 2 }]);
-  expect(history.redo()).toEqual([{ cell: 1, class: 3 }]);
-  expect(history.undo()).toEqual([{ cell: 1, class: 2 }]);
-  history.record({ cells: [{ cell: 9, before: null, after: 0 }] });
-  expect(history.redo()).toEqual([]);
+  const annotator = "ann";
+  history.record({ annotator, cells: [{ cell: 1, before: null, after: 2 }] });
+  history.record({ annotator, cells: [{ cell: 1, before: 2, after: 3 }] });
+  expect(history.undo()).toEqual({ annotator, changes: [{ cell: 1, class: 2, undo: true }] });
+  expect(history.redo()).toEqual({ annotator, changes: [{ cell: 1, class: 3 }] });
+  expect(history.undo()).toEqual({ annotator, changes: [{ cell: 1, class: 2, undo: true }] });
+  history.record({ annotator, cells: [{ cell: 9, before: null, after: 0 }] });
+  expect(history.redo()).toBe(null);
 });
 
 describe("reportText", () => {

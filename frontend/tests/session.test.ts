@@ -10,6 +10,7 @@ class FakeServer {
   project = "kidney";
   order = CELLS;
   readonly saved: LabelChange[] = [];
+  readonly annotators: string[] = [];
 
   readonly respond = async (url: URL, init: RequestInit = {}): Promise<Response> => {
     const expected = new Headers(init.headers).get("X-Nephros-Project");
@@ -18,7 +19,11 @@ class FakeServer {
     if (route === "") return Response.json(this.#describe());
     if (route === "/order") return new Response(Uint32Array.from(this.order).buffer);
     if (route === "/cells") return Response.json(url.searchParams.get("cells")?.split(",").map(describeCell));
-    if (route === "/labels") this.saved.push(...JSON.parse(init.body as string).changes);
+    if (route === "/labels") {
+      const { annotator, changes } = JSON.parse(init.body as string);
+      this.annotators.push(annotator);
+      this.saved.push(...changes);
+    }
     return Response.json({});
   };
 
@@ -68,6 +73,8 @@ test("a page whose server was started with another project starts anew, and keep
   server.project = "kidney";
   await openPage();
   await vi.waitFor(() => expect(server.saved).toContainEqual({ cell: 3, class: 1 }));
+  page.queue.retryNow(); // not into the tests after this one
+  await vi.waitFor(() => expect(page.queue.size).toBe(0), 5000);
 });
 
 /** Press a digit, and return the cell that the server has a label of then. */
@@ -148,4 +155,22 @@ test("an import of a server that was started again has ended", async () => {
   const added = page.waitForJob(job);
   await page.refresh();
   await expect(added).rejects.toThrow("add the files again");
+});
+
+test("undo takes a label back from whoever gave it, and shows the one before at once", async () => {
+  const page = await openPage();
+  page.setAnnotator("Ada");
+  await page.labeling.labelCells([2], 0);
+  await page.labeling.labelCells([2], 1);
+  await vi.waitFor(() => expect(page.queue.size).toBe(0));
+  page.setAnnotator("Bo");
+  page.labeling.undo();
+  expect(page.cells.label(2)).toBe(0);
+  page.labeling.redo();
+  await vi.waitFor(() => expect(page.queue.size).toBe(0));
+  expect(server.saved.slice(2)).toEqual([
+    { cell: 2, class: null, undo: true },
+    { cell: 2, class: 1 },
+  ]);
+  expect(new Set(server.annotators)).toEqual(new Set(["Ada"]));
 });

@@ -10,9 +10,14 @@ from pathlib import Path
 from nephros.errors import FileError, LockedError
 from nephros.reading import MalformedContent, check_is_file, file_errors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LOCK_TIMEOUT_S = 20
 """Seconds for which a change waits for that of another process."""
+EFFECTIVE_CHANGES = """(
+    select * from changes as change where undoes is null
+    and not exists (select 1 from changes as undo where undo.cell = change.cell and undo.undoes = change.seq)
+)"""
+"""The changes that count: neither undone, nor such that undo one, whose seq they have in the column undoes."""
 _HEADER = b"SQLite format 3\0"
 _TABLES = {"classes", "changes", "class_edits"}
 _SCHEMA = f"""
@@ -23,7 +28,7 @@ create table class_edits (
 );
 create table changes (
     seq integer primary key autoincrement, cell integer not null, class_id integer references classes,
-    annotator text not null, time text not null
+    annotator text not null, time text not null, undoes integer
 );
 create index changes_by_cell on changes (cell, seq);
 pragma user_version = {SCHEMA_VERSION};
@@ -71,6 +76,16 @@ def _prepare(connection: sqlite3.Connection) -> None:
         raise MalformedContent("it has no labels: it belongs to another program")
     connection.execute("pragma journal_mode = wal")  # stays as it is on file systems that have no shared memory
     connection.execute("pragma synchronous = full")
+    if version < SCHEMA_VERSION:
+        _update_schema(connection)
+
+
+def _update_schema(connection: sqlite3.Connection) -> None:
+    connection.execute("begin immediate")
+    if connection.execute("pragma user_version").fetchone()[0] < SCHEMA_VERSION:  # no other process was faster
+        connection.execute("alter table changes add column undoes integer")
+        connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+    connection.execute("commit")
 
 
 @contextlib.contextmanager

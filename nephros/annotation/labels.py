@@ -21,8 +21,15 @@ from nephros.annotation.classes import (
     check_name,
     next_color,
 )
-from nephros.annotation.label_database import connect, translate_errors
+from nephros.annotation.label_database import EFFECTIVE_CHANGES, connect, translate_errors
 from nephros.errors import InvalidArgument
+
+_COLUMNS = "seq, cell, class_id, annotator, time, undoes"
+_UNDO = f"""
+insert into changes (cell, class_id, annotator, time, undoes)
+select cell, null, annotator, :time, seq from {EFFECTIVE_CHANGES} where cell = :cell and annotator = :annotator
+order by seq desc limit 1
+"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Change:
     annotator: str
     time: str
     """UTC, in ISO 8601."""
+    undoes: int | None = None
+    """The change that this one takes back, as if it had not been made; None where it sets or removes a label."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class LabelStore:
     """Classes, and the changes of labels by all annotators. All methods may be called from several threads and processes.
 
     A cell's label is that of the latest change, whoever made it; each annotator's own labels are those of their own changes.
+    Changes that were undone don't count.
     Every method raises FileError where the file can't be read or written, such as on a full disk, and then nothing is changed.
     """
 
@@ -142,10 +152,16 @@ class LabelStore:
 
     # Labels
 
-    def apply(self, changes: Sequence[tuple[int, int | None]], annotator: str) -> int:
+    def apply(self, changes: Sequence[tuple[int, int | None]], annotator: str, *, undo: Sequence[int] = ()) -> int:
         """Set or, with the class None, remove labels of cells, all or none, and return the number of the last change.
 
         When it returns, the changes are on disk. A class that was merged into another one counts as that.
+
+        Args:
+            changes: cells and their classes.
+            annotator: whose labels they are.
+            undo: cells whose last change by the annotator is taken back, after which the annotator has the label of before,
+                or none, and the cell the latest one of anyone; those without such a change stay as they are.
 
         Raises:
             InvalidArgument: there is no such cell or class, or the annotator's name can't be used.
@@ -153,7 +169,7 @@ class LabelStore:
         annotator = check_name("annotator", annotator)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         with self._transaction():
-            self._check_changes(changes)
+            self._check_changes([*changes, *((cell, None) for cell in undo)])
             self._connection.executemany(
                 "insert into changes (cell, class_id, annotator, time) values (?, ?, ?, ?)",
                 [
@@ -161,29 +177,28 @@ class LabelStore:
                     for cell, class_id in changes
                 ],
             )
+            self._connection.executemany(
+                _UNDO, [{"cell": int(cell), "annotator": annotator, "time": now} for cell in undo]
+            )
             return int(self._connection.execute("select coalesce(max(seq), 0) from changes").fetchone()[0])
 
     def changes_since(self, seq: int) -> list[Change]:
         """Return the changes after that of number `seq`, in order; 0 for all."""
         with self._lock, translate_errors(self.path):
-            rows = self._connection.execute(
-                "select seq, cell, class_id, annotator, time from changes where seq > ? order by seq", (seq,)
-            )
+            rows = self._connection.execute(f"select {_COLUMNS} from changes where seq > ? order by seq", (seq,))
             return [Change(*row) for row in rows]
 
     def changes_of(self, cell: int) -> list[Change]:
-        """Return the changes of a cell, in order."""
+        """Return the changes of a cell, in order, also those that were undone."""
         with self._lock, translate_errors(self.path):
-            rows = self._connection.execute(
-                "select seq, cell, class_id, annotator, time from changes where cell = ? order by seq", (int(cell),)
-            )
+            rows = self._connection.execute(f"select {_COLUMNS} from changes where cell = ? order by seq", (int(cell),))
             return [Change(*row) for row in rows]
 
     def latest_changes(self, annotator: str | None = None) -> list[Change]:
         """Return the latest change of each cell that was ever labeled, by cell; with an annotator, of theirs."""
         with self._lock, translate_errors(self.path):
             rows = self._connection.execute(
-                "select max(seq), cell, class_id, annotator, time from changes where ?1 is null or annotator = ?1 "
+                f"select max(seq), cell, class_id, annotator, time from {EFFECTIVE_CHANGES} where ?1 is null or annotator = ?1 "
                 "group by cell order by cell",
                 (annotator,),
             )
@@ -276,17 +291,33 @@ class LabelStore:
         """Read the changes since the last call, of this process and of others."""
         with translate_errors(self.path):
             rows = self._connection.execute(
-                "select seq, cell, coalesce(class_id, -1), annotator from changes where seq > ? order by seq",
+                "select seq, cell, coalesce(class_id, -1), annotator, undoes from changes where seq > ? order by seq",
                 (self._last_seq,),
             ).fetchall()
-        if not rows:
-            return
-        n_cells = max(self._n_cells(), 1 + max(cell for _, cell, _, _ in rows))
+            if not rows:
+                return
+            counting = self._connection.execute(
+                f"select cell, coalesce(class_id, -1), annotator from {EFFECTIVE_CHANGES} where cell in "
+                "(select cell from changes where undoes is not null and seq > ? and seq <= ?) order by seq",
+                (self._last_seq, rows[-1][0]),
+            ).fetchall()
+        n_cells = max(self._n_cells(), 1 + max(cell for _, cell, *_ in rows))
         self._latest = np.pad(self._latest, (0, max(0, n_cells - len(self._latest))), constant_values=-1)
-        for _, cell, class_id, annotator in rows:
-            self._latest[cell] = class_id
-            self._by_annotator.setdefault(annotator, {})[cell] = class_id
+        for _, cell, class_id, annotator, _ in rows:
+            self._set(cell, class_id, annotator)
+        for cell in {
+            cell for _, cell, _, _, undoes in rows if undoes is not None
+        }:  # begin again, with what still counts
+            self._latest[cell] = -1
+            for labels in self._by_annotator.values():
+                labels.pop(cell, None)
+        for cell, class_id, annotator in counting:
+            self._set(cell, class_id, annotator)
         self._last_seq = rows[-1][0]
+
+    def _set(self, cell: int, class_id: int, annotator: str) -> None:
+        self._latest[cell] = class_id
+        self._by_annotator.setdefault(annotator, {})[cell] = class_id
 
     def _fit(self, labels: NDArray[np.int16]) -> NDArray[np.int16]:
         n_cells = self._n_cells()

@@ -42,6 +42,52 @@ def test_the_latest_change_of_anyone_is_the_label(store: LabelStore) -> None:
     ]
 
 
+def _state(store: LabelStore) -> tuple[list[int], dict[str, list[int]], list[int]]:
+    by_annotator = {name: store.by_annotator(name).tolist() for name, _ in store.annotators()}
+    return store.current().tolist(), by_annotator, [change.seq for change in store.latest_changes()]
+
+
+def test_undo_leaves_the_annotator_and_the_cell_as_they_were(store: LabelStore) -> None:
+    store.apply([(0, 0), (1, 0)], "bo")
+    store.apply([(1, 1)], "ann")
+    before = _state(store)
+    store.apply([(0, 1), (1, 0)], "ann")
+    store.apply([(2, 1)], "ann")
+    assert store.apply([], "ann", undo=[0, 1, 2]) == 9
+    assert _state(store) == before == ([0, 1] + [-1] * 4, {"bo": [0, 0] + [-1] * 4, "ann": [-1, 1] + [-1] * 4}, [1, 3])
+    assert store.annotators() == [("bo", 2), ("ann", 1)]
+    assert [(change.class_id, change.undoes) for change in store.changes_of(0)] == [(0, None), (1, None), (None, 4)]
+    assert _state(LabelStore(store.path, lambda: 6)) == before  # as another process reads it
+    store.apply([], "ann", undo=[0, 1])  # of cell 0 the annotator has nothing left, of cell 1 the first label
+    assert store.current().tolist() == [0, 0] + [-1] * 4
+    store.apply([(0, 1)], "ann")
+    assert store.current().tolist() == [1, 0] + [-1] * 4
+
+
+def test_undo_leaves_later_labels_of_others(store: LabelStore) -> None:
+    store.apply([(0, 0)], "ann")
+    store.apply([(0, None)], "bo")
+    store.apply([], "ann", undo=[0])
+    assert store.current().tolist() == [-1] * 6
+    store.apply([], "bo", undo=[0])
+    assert _state(store) == ([-1] * 6, {"ann": [-1] * 6, "bo": [-1] * 6}, [])
+    with pytest.raises(InvalidArgument):
+        store.apply([(1, 0)], "ann", undo=[6])
+    assert store.last_seq == 4
+
+
+def test_a_file_of_an_earlier_version_is_brought_up_to_date(store: LabelStore) -> None:
+    store.apply([(0, 0)], "ann")
+    store.close()
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("alter table changes drop column undoes")
+        connection.execute("pragma user_version = 1")
+    later, other = LabelStore(store.path, lambda: 6), LabelStore(store.path, lambda: 6)
+    later.apply([(0, 1)], "ann")
+    other.apply([], "ann", undo=[0])
+    assert later.current().tolist() == [0] + [-1] * 5
+
+
 def test_merged_classes_count_as_one_and_keep_their_changes(store: LabelStore) -> None:
     store.add_class("podocyte", "#ABCDEF")
     store.apply([(0, 0), (1, 1), (2, 2)], "ann")
@@ -168,7 +214,7 @@ def _cut(path: Path) -> None:
 
 def _make_newer(path: Path) -> None:
     with sqlite3.connect(path) as connection:
-        connection.execute("pragma user_version = 2")
+        connection.execute("pragma user_version = 3")
 
 
 def _replace(path: Path) -> None:

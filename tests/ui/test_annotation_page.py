@@ -175,6 +175,12 @@ def test_two_pages_see_each_others_labels(browser: Any, server: LiveServer) -> N
         assert "Ada" in row
         assert "Bo" in row
         wait_until(first.page, "document.body.innerText.includes('agreement')")
+        second.page.keyboard.press("Escape")
+        second.page.wait_for_selector("dialog", state="detached")
+        second.page.get_by_role("button", name="Undo").click()
+        wait_until(second.page, "document.querySelector('.class-numbers').innerText.startsWith('1')")
+        (cell,) = server.json("GET", "/project/cells?cells=0")[1]
+        assert (cell["label"], cell["labels_by"]) == (0, {"Ada": 0})
         assert first.problems == []
         assert second.problems == []
 

@@ -11,9 +11,9 @@ export function LabelHistory({ card }: { readonly card: CellCard }) {
       <ol reversed>
         {[...card.history]
           .sort((a, b) => timeOf(b.time) - timeOf(a.time))
-          .map(({ annotator, class: id, time }) => (
+          .map(({ annotator, class: id, time, is_undo }) => (
             <li key={`${annotator} ${time} ${id}`}>
-              {session.className(id) ?? (id === null ? "removed" : `class ${id}`)}{" "}
+              {is_undo ? "undone" : (session.className(id) ?? (id === null ? "removed" : `class ${id}`))}{" "}
               <span class="muted">
                 {annotator}, {new Date(timeOf(time)).toLocaleString()}
               </span>

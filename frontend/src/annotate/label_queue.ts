@@ -83,7 +83,7 @@ export class LabelQueue {
       try {
         await this.#options.send(
           (batch[0] as QueuedChange).annotator,
-          batch.map(({ cell, class: id }) => ({ cell, class: id })),
+          batch.map(({ annotator: _, ...change }) => change),
         );
         this.#remove(batch.length);
         this.isRetrying = false;

@@ -2,7 +2,7 @@
 import { plural } from "../shared/format.ts";
 import type { Session } from "./session.ts";
 import type { LabelChange } from "./types.ts";
-import { UndoHistory } from "./undo_history.ts";
+import { type StepChanges, UndoHistory } from "./undo_history.ts";
 
 export class Labeling {
   readonly history = new UndoHistory();
@@ -34,9 +34,12 @@ export class Labeling {
   }
 
   async labelCells(cells: readonly number[], id: number | null): Promise<void> {
+    if (cells.length === 0) return;
     if (cells.length > 1) await this.#session.cells.loadLabels(cells);
-    this.history.record({ cells: cells.map((cell) => ({ cell, before: this.#session.cells.label(cell), after: id })) });
-    this.#store(cells.map((cell) => ({ cell, class: id })));
+    const annotator = this.#session.annotatorName;
+    const before = (cell: number) => this.#session.cells.label(cell);
+    this.history.record({ annotator, cells: cells.map((cell) => ({ cell, before: before(cell), after: id })) });
+    this.#store({ annotator, changes: cells.map((cell) => ({ cell, class: id })) });
     if (cells.length > 1)
       this.#session.notify(`${plural(cells.length, "cell")}: ${this.#session.className(id) ?? "label removed"}`);
   }
@@ -49,16 +52,16 @@ export class Labeling {
     this.#step(this.history.redo(), "Redone");
   }
 
-  #step(changes: readonly LabelChange[], verb: string): void {
-    if (!changes.length) return;
-    this.#store(changes);
-    this.#session.notify(`${verb}: ${plural(changes.length, "label")}`);
-    const position = this.#session.order.value.indexOf((changes[0] as LabelChange).cell);
+  #step(step: StepChanges | null, verb: string): void {
+    if (!step) return;
+    this.#store(step);
+    this.#session.notify(`${verb}: ${plural(step.changes.length, "label")}`);
+    const position = this.#session.order.value.indexOf((step.changes[0] as LabelChange).cell);
     if (position >= 0) this.#session.moveTo(position);
   }
 
-  #store(changes: readonly LabelChange[]): void {
-    this.#session.queue.push(this.#session.annotatorName, changes);
+  #store({ annotator, changes }: StepChanges): void {
+    this.#session.queue.push(annotator, changes);
     this.#session.redraw();
   }
 }

@@ -71,7 +71,8 @@ export const runUrl = (name: string, part: string): string =>
   routeUrl(`project/runs/${encodeURIComponent(name)}/${part}`).href;
 
 export async function sendLabels(annotator: string, changes: readonly LabelChange[]): Promise<void> {
-  await write("POST", "project/labels", { annotator, changes });
+  const sent = changes.map(({ cell, class: id, undo }) => (undo ? { cell, class: null, undo } : { cell, class: id }));
+  await write("POST", "project/labels", { annotator, changes: sent });
 }
 
 export const addClass = (name: string, color?: string): Promise<LabelClass> =>

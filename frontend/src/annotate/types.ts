@@ -86,6 +86,7 @@ export interface CellCard extends CellInfo {
     readonly annotator: string;
     readonly class: number | null;
     readonly time: string | number;
+    readonly is_undo: boolean;
   }[];
   readonly location: CellLocation | null;
   readonly image: string;
@@ -135,4 +136,6 @@ export interface Run {
 export interface LabelChange {
   readonly cell: number;
   readonly class: number | null;
+  /** Take the annotator's last change of the cell back; `class` is what the page shows until the server has done so. */
+  readonly undo?: true;
 }

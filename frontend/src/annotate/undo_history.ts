@@ -1,9 +1,16 @@
-/** Steps that can be undone. An undone step is stored as ordinary changes: the project keeps every change. */
+/** Steps that can be undone. An undone step is stored as changes that take others back: the project keeps every change. */
 import type { LabelChange } from "./types.ts";
 
 export interface Step {
-  /** Class of each cell before and after; null is no label. */
+  /** Who made it: undone and redone, too, it is theirs. */
+  readonly annotator: string;
+  /** Class of each cell before, as far as the page knows, and after; null is no label. */
   readonly cells: readonly { readonly cell: number; readonly before: number | null; readonly after: number | null }[];
+}
+
+export interface StepChanges {
+  readonly annotator: string;
+  readonly changes: readonly LabelChange[];
 }
 
 const MAX_STEPS = 200;
@@ -26,17 +33,18 @@ export class UndoHistory {
     this.#undone = [];
   }
 
-  undo(): LabelChange[] {
+  undo(): StepChanges | null {
     const step = this.#done.pop();
-    if (!step) return [];
+    if (!step) return null;
     this.#undone.push(step);
-    return step.cells.map(({ cell, before }) => ({ cell, class: before }));
+    const changes = step.cells.map(({ cell, before }) => ({ cell, class: before, undo: true as const }));
+    return { annotator: step.annotator, changes };
   }
 
-  redo(): LabelChange[] {
+  redo(): StepChanges | null {
     const step = this.#undone.pop();
-    if (!step) return [];
+    if (!step) return null;
     this.#done.push(step);
-    return step.cells.map(({ cell, after }) => ({ cell, class: after }));
+    return { annotator: step.annotator, changes: step.cells.map(({ cell, after }) => ({ cell, class: after })) };
   }
 }

@@ -63,7 +63,12 @@ def cell_card(session: ProjectSession, cell: int) -> CellCard:
             for other, similarity in details.similar
         ],
         history=[
-            HistoryEntry(annotator=change.annotator, class_id=change.class_id, time=change.time)
+            HistoryEntry(
+                annotator=change.annotator,
+                class_id=change.class_id,
+                time=change.time,
+                is_undo=change.undoes is not None,
+            )
             for change in labels.changes_of(cell)
         ],
         location=None

@@ -43,13 +43,16 @@ def add_label_routes(router: APIRouter, session: ProjectSession) -> None:
 
     @router.post("/labels", responses=texts.write_responses(LabelsSaved), openapi_extra=texts.json_body(LabelsRequest))
     async def save_labels(request: Request) -> Response:
-        """Set or remove labels, all or none. The response is sent when they are on disk, where no crash loses them."""
+        """Set, remove or undo labels, all or none. The response is sent when they are on disk, where no crash loses them."""
         body = await read_json(request, LabelsRequest)
-        changes = [(change.cell, change.class_id) for change in body.changes]
-        if len({cell for cell, _ in changes}) < len(changes):
+        if len({change.cell for change in body.changes}) < len(body.changes):
             raise InvalidArgument("changes", "repeated cells", "one change per cell")
-        seq = await session.write(session.project.labels.apply, changes, body.annotator)
-        session.n_labels_saved += len(changes)
+        if any(change.undo and change.class_id is not None for change in body.changes):
+            raise InvalidArgument("class", "a class beside undo", "null there")
+        changes = [(change.cell, change.class_id) for change in body.changes if not change.undo]
+        undo = [change.cell for change in body.changes if change.undo]
+        seq = await session.write(session.project.labels.apply, changes, body.annotator, undo=undo)
+        session.n_labels_saved += len(body.changes)
         session.model.wake()
         session.events.publish_change()
         return json_response(LabelsSaved(seq=seq, revision=(await session.read(session.model.status)).revision))

@@ -39,6 +39,10 @@ class LabelChange(_Strict):
 
     cell: CellNumber
     class_id: ClassId | None = Field(alias="class", description="Null removes the label.")
+    undo: bool = Field(
+        False,
+        description="Take back the annotator's last change of the cell instead, as if it had not been made; class is null then.",
+    )
 
 
 class LabelsRequest(_Strict):
@@ -166,7 +170,9 @@ class JobInfo(BaseModel):
 class ProjectInfo(BaseModel):
     """The response of GET /project."""
 
-    id: str = Field(description="Stays the same; where a request has it in X-Nephros-Project, other projects refuse it.")
+    id: str = Field(
+        description="Stays the same; where a request has it in X-Nephros-Project, other projects refuse it."
+    )
     name: str
     revision: int
     seq: int
@@ -236,9 +242,10 @@ class HistoryEntry(BaseModel):
 
     annotator: str
     class_id: int | None = Field(
-        serialization_alias="class", description="As it was set, before any merge; null where it was removed."
+        serialization_alias="class", description="As it was set, before any merge; null where it was removed or undone."
     )
     time: str
+    is_undo: bool = Field(description="Whether it takes back the change before it by the same annotator.")
 
 
 class LocationInfo(BaseModel):

@@ -68,6 +68,8 @@ BAD_LABELS: dict[str, Any] = {
     "no class": {"annotator": "a", "changes": [{"cell": 0}]},
     "unknown key": {"annotator": "a", "changes": [{"cell": 0, "class": 0, "seq": 1}]},
     "repeated cell": {"annotator": "a", "changes": [{"cell": 0, "class": 0}, {"cell": 0, "class": 1}]},
+    "undo of a class": {"annotator": "a", "changes": [{"cell": 0, "class": 0, "undo": True}]},
+    "undo as a number": {"annotator": "a", "changes": [{"cell": 0, "class": None, "undo": 1}]},
     "no changes": {"annotator": "a", "changes": []},
     "too many": {"annotator": "a", "changes": [{"cell": i, "class": 0} for i in range(MAX_CHANGES + 1)]},
     "no annotator": {"changes": LABEL["changes"]},

@@ -87,6 +87,22 @@ def test_labels_are_shown_with_their_annotators_and_history(client: ProjectClien
     assert {"ann", "bob"} <= {item["name"] for item in client.get("/project")["annotators"]}
 
 
+def test_an_undone_label_leaves_the_other_annotators(client: ProjectClient) -> None:
+    client.label("undo-bo", {12: 0})
+    client.label("undo-ada", {12: 1})
+    changes = [{"cell": 12, "class": None, "undo": True}]
+    client.change("POST", "/project/labels", {"annotator": "undo-ada", "changes": changes})
+    (cell,) = client.get("/project/cells?cells=12")
+    assert (cell["label"], cell["labels_by"]) == (0, {"undo-bo": 0})
+    history = client.get("/project/cells/12")["history"]
+    assert [(entry["annotator"], entry["class"], entry["is_undo"]) for entry in history] == [
+        ("undo-bo", 0, False),
+        ("undo-ada", 1, False),
+        ("undo-ada", None, True),
+    ]
+    assert not [pair for pair in client.get("/project/agreement") if "undo-ada" in (pair["a"], pair["b"])]
+
+
 def test_classes_are_added_edited_and_merged(client: ProjectClient) -> None:
     html = "<img src=x onerror=alert(1)> & co"
     added = client.change("POST", "/project/classes", {"name": html})
