@@ -118,21 +118,6 @@ it("does not let an old response take back a label that was saved meanwhile", as
   expect(store.label(5)).toBe(3);
 });
 
-it("loads the labels of many cells without asking for those that have none", async () => {
-  const load = vi.fn(async (cells: readonly number[]) =>
-    cells.map((cell) => ({
-      ...{ cell, label: 2, labels_by: {}, class: null, probability: null, set: [] },
-      ...{ is_ood: false, is_suspicious: false },
-    })),
-  );
-  const cells = Array.from({ length: 3000 }, (_, cell) => cell);
-  const loadUnlabeled = async () => Uint32Array.from(cells.filter((cell) => cell % 1000 !== 0));
-  const store = new CellStore({ load, loadUnlabeled, onLoad() {}, unsavedLabel: () => undefined });
-  await store.loadLabels(cells);
-  expect(load.mock.calls).toEqual([[[0, 1000, 2000]]]);
-  expect([0, 1, 2000].map((cell) => store.label(cell))).toEqual([2, null, 2]);
-});
-
 it("undoes and repeats steps, and forgets the undone ones after a new one", () => {
   const history = new UndoHistory();
   const annotator = "ann";

@@ -63,7 +63,7 @@ test("a page whose server was started with another project starts anew, and keep
   const reload = vi.spyOn(location, "reload").mockImplementation(() => {});
   const page = await openPage();
   server.project = "liver";
-  await page.labeling.labelCells([3], 1);
+  page.labeling.labelCells([3], 1);
   await page.refresh();
   expect(reload).toHaveBeenCalledOnce();
   expect(page.project.value?.name).toBe("kidney");
@@ -80,7 +80,7 @@ test("a page whose server was started with another project starts anew, and keep
 /** Press a digit, and return the cell that the server has a label of then. */
 async function labelByKey(page: Session): Promise<number | undefined> {
   const before = server.saved.length;
-  await page.labeling.labelSelected(1);
+  page.labeling.labelSelected(1);
   await vi.waitFor(() => expect(page.queue.size).toBe(0));
   expect(server.saved.length).toBe(before + 1);
   return server.saved[before]?.cell;
@@ -160,8 +160,8 @@ test("an import of a server that was started again has ended", async () => {
 test("undo takes a label back from whoever gave it, and shows the one before at once", async () => {
   const page = await openPage();
   page.setAnnotator("Ada");
-  await page.labeling.labelCells([2], 0);
-  await page.labeling.labelCells([2], 1);
+  page.labeling.labelCells([2], 0);
+  page.labeling.labelCells([2], 1);
   await vi.waitFor(() => expect(page.queue.size).toBe(0));
   page.setAnnotator("Bo");
   page.labeling.undo();
@@ -173,4 +173,19 @@ test("undo takes a label back from whoever gave it, and shows the one before at 
     { cell: 2, class: 1 },
   ]);
   expect(new Set(server.annotators)).toEqual(new Set(["Ada"]));
+});
+
+test("many cells are labeled while the server is away, and a later label of one of them counts", async () => {
+  const page = await openPage();
+  vi.stubGlobal("fetch", () => Promise.reject(new TypeError("Failed to fetch")));
+  page.labeling.labelAllShown(0);
+  page.labeling.labelCells([4], 1);
+  expect(page.unsaved.value.n).toBe(7);
+  expect(CELLS.map((cell) => page.cells.label(cell))).toEqual([0, 0, 0, 0, 1, 0]);
+  vi.stubGlobal("fetch", server.respond);
+  await vi.waitFor(() => {
+    page.queue.retryNow();
+    expect(page.queue.size).toBe(0);
+  });
+  expect(server.saved).toEqual([...CELLS.map((cell) => ({ cell, class: 0 })), { cell: 4, class: 1 }]);
 });

@@ -1,6 +1,6 @@
 /** What is known of the cells: label, prediction, marks. Labels set here are shown at once and corrected by the server's. */
 import { BatchLoader } from "../grid/batch_loader.ts";
-import { getCells, getUnlabeled } from "./project_api.ts";
+import { getCells } from "./project_api.ts";
 import type { CellInfo, LabelChange } from "./types.ts";
 
 const MAX_CELLS_PER_REQUEST = 512;
@@ -10,7 +10,6 @@ export interface CellStoreOptions {
   /** As of the label queue. */
   readonly unsavedLabel: (cell: number) => number | null | undefined;
   readonly load?: (cells: readonly number[]) => Promise<CellInfo[]>;
-  readonly loadUnlabeled?: () => Promise<Uint32Array>;
 }
 
 interface Entry {
@@ -55,18 +54,6 @@ export class CellStore {
 
   want(cells: number[]): void {
     this.#loader.want(cells);
-  }
-
-  /** Load those of the cells that are not known yet and have a label; of many cells, most have none. */
-  async loadLabels(cells: readonly number[]): Promise<void> {
-    let missing = cells.filter((cell) => !this.#entries.has(cell));
-    if (missing.length > MAX_CELLS_PER_REQUEST) {
-      const unlabeled = new Set(await (this.#options.loadUnlabeled ?? getUnlabeled)());
-      missing = missing.filter((cell) => !unlabeled.has(cell));
-    }
-    for (let i = 0; i < missing.length; i += MAX_CELLS_PER_REQUEST) {
-      await this.#fetch(missing.slice(i, i + MAX_CELLS_PER_REQUEST));
-    }
   }
 
   /** The server has these changes on its disk. */

@@ -51,7 +51,7 @@ export function runCommand(session: Session, command: Command, onOpen: (dialog: 
   switch (command.kind) {
     case "label": {
       const item = session.project.value?.classes[command.index];
-      if (item) void session.labeling.labelSelected(item.id);
+      if (item) session.labeling.labelSelected(item.id);
       else session.notify(`There is no class ${command.index + 1}: add it first.`);
       break;
     }
@@ -62,7 +62,7 @@ export function runCommand(session: Session, command: Command, onOpen: (dialog: 
       break;
     }
     case "unlabel":
-      void session.labeling.labelSelected(null);
+      session.labeling.labelSelected(null);
       break;
     case "open":
       session.card.value = session.currentCell;

@@ -8,7 +8,7 @@ export function LabelAllDialog({ onClose }: { readonly onClose: () => void }) {
   const session = useSession();
   const { classes } = session.project.value as Project;
   const label = (id: number | null) => {
-    void session.labeling.labelAllShown(id);
+    session.labeling.labelAllShown(id);
     onClose();
   };
   return (

@@ -13,29 +13,28 @@ export class Labeling {
   }
 
   /** Label the selected cells, or the current one, and go on to the next that the gallery shows. */
-  async labelSelected(id: number | null): Promise<void> {
+  labelSelected(id: number | null): void {
     const order = this.#session.order.value;
     const selected = this.#session.selection.cells();
     if (selected.length) {
       const last = findLast(order, this.#session.selection.has);
-      await this.labelCells(selected, id);
+      this.labelCells(selected, id);
       this.#session.moveTo(Math.min(last + 1, order.length - 1));
       return;
     }
     const cell = this.#session.currentCell;
     if (cell === null) return;
-    await this.labelCells([cell], id);
+    this.labelCells([cell], id);
     const position = this.#session.currentPosition;
     if (position >= 0) this.#session.moveTo(Math.min(position + 1, order.length - 1));
   }
 
-  async labelAllShown(id: number | null): Promise<void> {
-    await this.labelCells([...this.#session.order.value], id);
+  labelAllShown(id: number | null): void {
+    this.labelCells([...this.#session.order.value], id);
   }
 
-  async labelCells(cells: readonly number[], id: number | null): Promise<void> {
+  labelCells(cells: readonly number[], id: number | null): void {
     if (cells.length === 0) return;
-    if (cells.length > 1) await this.#session.cells.loadLabels(cells);
     const annotator = this.#session.annotatorName;
     const before = (cell: number) => this.#session.cells.label(cell);
     this.history.record({ annotator, cells: cells.map((cell) => ({ cell, before: before(cell), after: id })) });

@@ -50,10 +50,6 @@ export async function getOrder(params: URLSearchParams, signal?: AbortSignal): P
   return decodeOrder(await response.arrayBuffer());
 }
 
-/** All cells without a label. */
-export const getUnlabeled = (): Promise<Uint32Array> =>
-  getOrder(new URLSearchParams({ sort: "position", filter: "unlabeled" }));
-
 export async function getImages(cells: readonly number[]): Promise<Uint8Array> {
   const response = await get(`project/images?cells=${cells.join(",")}`);
   return new Uint8Array(await response.arrayBuffer());
