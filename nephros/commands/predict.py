@@ -71,7 +71,7 @@ def predict(argv: list[str]) -> int:
         "0.587 green + 0.114 blue; alpha is dropped\n"
         "  size     images are resized to the model's input (bicubic), and padded with black to keep the aspect ratio\n\n"
         "Exit status: 0 if every input was classified, 1 if some were not (or an overlay could not be painted), 2 if none was. "
-        "The table is written in any case.\n\n"
+        "A table is written in any case, a FOLDER only if there is a prediction.\n\n"
         "For research only, not for diagnosis.",
     )
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images, npz files, stacks or folders of them")

@@ -132,6 +132,8 @@ def test_the_page_fits_the_window_and_its_text_has_contrast(page_in_each_layout:
         *("h2", ".filename", ".note", ".probabilities th", ".probabilities .in-set th", ".similar-cells li"),
         *(".ood-warning b", "#summary", ".failed", ".class-counts .muted", "#shown"),
     ])  # fmt: skip
+    border = page.evaluate("getComputedStyle(document.querySelector('.toolbar select')).borderTopColor")
+    assert contrast_ratio(relative_luminance(border), background) >= 3
     hero_background = relative_luminance(
         page.evaluate("getComputedStyle(document.querySelector('.hero')).backgroundColor")
     )
