@@ -17,6 +17,8 @@ _COSTS = {"head": 0.03, "last-stage": 0.2, "network": 0.3, "self-training": 0.35
 """Share of the time that a method takes in cross-validation, about."""
 METHODS = tuple(_COSTS)
 """Of `nephros.finetuning.cross_validation.METHODS`, in their order, which can't be imported without torch."""
+DEFAULT_METHODS = tuple(method for method in METHODS if method != "self-training")
+"""Those that learn from labels alone."""
 _FINAL_SHARE = 0.15
 """Share of the time that fitting the best method to all labels and writing its report take."""
 _METHOD_LINE = re.compile(rf"({'|'.join(METHODS)}): accuracy")
@@ -32,9 +34,12 @@ def check_methods(methods: Sequence[str]) -> None:
 
 
 def finetune_command(model: str, out: Path, methods: Sequence[str] = ()) -> Command:
-    """Return the command that fine-tunes a model on the `data_path` of the run folder `out`, by some methods or by all."""
-    chosen = ["--methods", ",".join(methods)] if methods else []
-    return ["nephros", "finetune", str(data_path(out)), "--init", model, "--out", str(out), *chosen]
+    """Return the command that fine-tunes a model on the `data_path` of the run folder `out`, by some methods or DEFAULT_METHODS.
+
+    It names them in the order of METHODS, in which they are compared.
+    """
+    chosen = ",".join(method for method in METHODS if method in (methods or DEFAULT_METHODS))
+    return ["nephros", "finetune", str(data_path(out)), "--init", model, "--out", str(out), "--methods", chosen]
 
 
 def export_commands(project: Project, run: ProjectRun, export_format: str, folder: Path) -> list[Command]:

@@ -22,7 +22,6 @@ import numpy as np
 
 from nephros.annotation.export import write_training_data
 from nephros.annotation.job_commands import (
-    METHODS,
     Command,
     check_methods,
     export_commands,
@@ -123,11 +122,11 @@ class FinetuneJobs:
         return path if path.is_file() else None
 
     def start(self, name: str | None = None, *, methods: Sequence[str] = ()) -> Job:
-        """Fine-tune the project's model on its labels; cells without a label serve self-training.
+        """Fine-tune the project's model on its labels.
 
         Args:
             name: of the run; None takes ``run-1`` and so on.
-            methods: of `nephros.finetune`; empty for all.
+            methods: of `nephros.finetune`; empty for all but self-training, which takes the cells without a label too.
 
         Raises:
             UnknownName: there is no such method.
@@ -359,9 +358,7 @@ class FinetuneJobs:
 
 
 def _methods_of(command: Command) -> list[str]:
-    if "finetune" not in command[:2]:
-        return []
-    return command[command.index("--methods") + 1].split(",") if "--methods" in command else list(METHODS)
+    return command[command.index("--methods") + 1].split(",") if "--methods" in command else []
 
 
 def _check_format(export_format: str) -> str:

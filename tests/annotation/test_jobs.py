@@ -14,8 +14,8 @@ import pytest
 
 from nephros.annotation import job_commands
 from nephros.annotation.export import MIN_LABELS_PER_CLASS
-from nephros.annotation.job_commands import progress_after, readable_line
-from nephros.annotation.jobs import JOB_FILE, FinetuneJobs, Job
+from nephros.annotation.job_commands import finetune_command, progress_after, readable_line
+from nephros.annotation.jobs import JOB_FILE, FinetuneJobs, Job, _methods_of
 from nephros.annotation.project import Project
 from nephros.annotation.project_runs import ProjectRun
 from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument, UnknownName
@@ -50,6 +50,23 @@ def test_progress_grows_with_each_method_and_ignores_other_lines() -> None:
     assert progress == pytest.approx(0.85)
     assert progress_after("head: accuracy 0.9", ["head"], 0) == pytest.approx(0.85)
     assert progress_after("scratch: accuracy 0.9", ["head"], 0.3) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("methods", "progress"),
+    [
+        ([], {"head": 0.04, "last-stage": 0.30, "network": 0.69, "scratch": 0.85}),
+        (["network", "head"], {"head": 0.08, "network": 0.85}),
+        (["self-training"], {"self-training": 0.85}),
+    ],
+)
+def test_progress_counts_the_methods_that_are_compared_in_their_order(
+    tmp_path: Path, methods: list[str], progress: dict[str, float]
+) -> None:
+    compared = _methods_of(finetune_command("nephros-distilled", tmp_path / "run-1", methods))
+    assert compared == [*progress]
+    for method, share in progress.items():
+        assert progress_after(f"{method}: accuracy 0.8", compared, 0) == pytest.approx(share, abs=0.005)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ export const changeClass = (id: number, change: { name?: string; color?: string 
   write("PATCH", `project/classes/${id}`, change);
 export const mergeClass = (id: number, into: number): Promise<unknown> =>
   write("POST", `project/classes/${id}/merge`, { into });
-/** Start to fine-tune; without a name the server numbers the run, and without methods it compares all. */
+/** Start to fine-tune; without a name the server numbers the run, and without methods it compares all but self-training. */
 export async function startFinetune(name: string, methods?: readonly string[]): Promise<Job> {
   const body = { ...(name ? { name } : {}), ...(methods ? { methods } : {}) };
   return (await write<{ job: Job }>("POST", "project/finetune", body)).job;

@@ -87,7 +87,7 @@ class FinetuneRequest(_Strict):
         None,
         min_length=1,
         max_length=len(METHODS),
-        description="Which to compare, each once; by default all. The head alone takes seconds.",
+        description="Which to compare, each once; by default all but self-training. The head alone takes seconds.",
     )
 
 
