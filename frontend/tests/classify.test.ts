@@ -176,8 +176,8 @@ describe("upload queue", () => {
   it("sends images in groups and every file once", async () => {
     const { queue, results, urls } = queueOf(respondToAll);
     const files = Array.from({ length: 50 }, (_, i) => file(`${i}.png`));
-    expect(queue.add(files)).toBe(true);
-    expect(await queue.run(params)).toBe(true);
+    expect(queue.add(files, params)).toBe(true);
+    expect(await queue.run()).toBe(true);
     expect(urls.map((url) => url.split(" ").length - 1)).toEqual([24, 24, 2]);
     expect(results.map((result) => result.file)).toEqual(files.map(({ name }) => name));
   });
@@ -190,8 +190,8 @@ describe("upload queue", () => {
           )
         : Response.json({ results: [{ ...failure, file: "K4.tif", error: "K4.tif is a 3-D stack, not an image." }] }),
     );
-    queue.add([file("K4.tif")]);
-    await queue.run(params);
+    queue.add([file("K4.tif")], params);
+    await queue.run();
     expect(urls).toEqual(["/predict files", "/predict/stack stack"]);
     expect(results.map(({ id, error }) => [id, error])).toEqual([[1, null]]);
   });
@@ -203,18 +203,43 @@ describe("upload queue", () => {
       return new Response(`${JSON.stringify({ done: true, notes: [] })}\n`);
     });
     for (const segment of ["cellpose", "rough"]) {
-      queue.add([file("K4.czi")]);
-      await queue.run({ ...params, segment });
+      queue.add([file("K4.czi")], { ...params, segment });
+      await queue.run();
     }
-    queue.add([file("K4.tif"), file("K4_mask.tif")]);
-    await queue.run({ ...params, segment: "stardist" });
+    queue.add([file("K4.tif"), file("K4_mask.tif")], { ...params, segment: "stardist" });
+    await queue.run();
     expect(queries).toEqual(["?detail_limit=7&segment=cellpose", "?detail_limit=7", "?detail_limit=7"]);
+  });
+
+  it("sends files with the options of the time when they were added", async () => {
+    const queries: string[] = [];
+    const coverages: unknown[] = [];
+    vi.stubGlobal("fetch", async (url: URL, init: RequestInit) => {
+      if (queries.push(url.search) === 1) queue.add([file("c.png"), file("K4.czi")], later);
+      return url.pathname.endsWith("stack")
+        ? new Response(`${JSON.stringify(prediction([1]))}\n${JSON.stringify({ done: true, notes: [] })}\n`)
+        : respondToAll(url, init.body as FormData);
+    });
+    const later = { ...params, common: { coverage: "0.8", channel: "DAPI" }, stack: { voxel_size: "1,1,1" } };
+    const queue = new UploadQueue(limits, {
+      onResults: (results, { common }) => coverages.push(...results.map(() => common.coverage)),
+      onNotes: () => {},
+      onProgress: () => {},
+    });
+    queue.add([file("a.png"), file("b.png")], { ...params, common: { coverage: "0.9" } });
+    await queue.run();
+    expect(queries).toEqual([
+      "?coverage=0.9",
+      "?coverage=0.8&channel=DAPI",
+      "?coverage=0.8&channel=DAPI&voxel_size=1%2C1%2C1&detail_limit=7",
+    ]);
+    expect(coverages).toEqual(["0.9", "0.9", "0.8", "0.8"]);
   });
 
   it("reports what a broken stream leaves open", async () => {
     const { queue, results } = queueOf(() => new Response(`${JSON.stringify({ done: false, error: "Too slow." })}\n`));
-    queue.add([file("a.npz")]);
-    await queue.run(params);
+    queue.add([file("a.npz")], params);
+    await queue.run();
     expect(results.map(({ file: name, error }) => [name, error])).toEqual([["a.npz", "a.npz: Too slow."]]);
   });
 
@@ -224,8 +249,11 @@ describe("upload queue", () => {
         queue[action]();
         return respondToAll(url, form);
       });
-      queue.add(Array.from({ length: 30 }, (_, i) => file(`${i}.png`)));
-      expect(await queue.run(params)).toBe(action === "stop");
+      queue.add(
+        Array.from({ length: 30 }, (_, i) => file(`${i}.png`)),
+        params,
+      );
+      expect(await queue.run()).toBe(action === "stop");
       expect(results.map(({ error }) => error)).toEqual(action === "stop" ? new Array(30).fill(STOPPED) : []);
       expect(queue.isRunning).toBe(false);
     }
@@ -234,8 +262,8 @@ describe("upload queue", () => {
   it("refuses what is larger than the server takes, but a large TIFF file may be a stack", async () => {
     const { queue, results, urls } = queueOf(() => new Response(`${JSON.stringify({ done: true, notes: [] })}\n`));
     limits.stack.max_upload_bytes = 3e6;
-    queue.add([file("a.png", 2e6), file("b.npz", 2e6), file("c.tif", 2e6), file("d.czi", 4e6)]);
-    await queue.run(params);
+    queue.add([file("a.png", 2e6), file("b.npz", 2e6), file("c.tif", 2e6), file("d.czi", 4e6)], params);
+    await queue.run();
     expect(urls).toEqual(["/predict/stack stack"]);
     expect(results.map(({ file: name }) => name)).toEqual(["a.png", "b.npz", "d.czi"]);
     for (const { error } of results) expect(error).toContain("upload limit");

@@ -6,15 +6,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nephros.data.images.color import plane_number
 from nephros.server.limits import RequestLimits
 
 NO_LIMIT = 1 << 53
 """Larger than any number of rows, and still exact as a JavaScript number."""
+NO_PLANE = 1 << 16
+"""A plane that no image has: a TIFF file counts its samples per pixel in two bytes."""
 
 
 def _optional(description: str) -> Any:
     """Return a field that a response has only if a query parameter asks for it."""
     return Field(default_factory=lambda: None, description=description)
+
+
+def index_or_name(text: str | None) -> int | str | None:
+    """Return a parameter that takes numbers and names as a number, where it is one."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() else text
 
 
 class ResultParams(BaseModel):
@@ -56,9 +64,18 @@ class ResultParams(BaseModel):
 class PredictParams(ResultParams):
     """Query parameters of /predict."""
 
-    channel: int | None = Field(
-        None, ge=0, le=255, description="Plane of color images, or channel, that shows the nuclei, from 0."
+    channel: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Plane of color images, or channel, that shows the nuclei: its number, from 0, or red, green or blue.",
     )
+
+    @property
+    def plane(self) -> int | None:
+        """The number of `channel`; NO_PLANE, an error for each image of several planes, for names that only stacks can have."""
+        plane = plane_number(index_or_name(self.channel))
+        return NO_PLANE if plane is None and self.channel is not None else plane
 
     @property
     def row_range(self) -> range:

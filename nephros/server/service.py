@@ -100,7 +100,7 @@ class Service:
             limits,
             (params.row_range.start, params.row_range.stop),
             params.white_level,
-            params.channel,
+            params.plane,
         )
         async with contextlib.aclosing(self._scheduler.read(files, options)) as chunks:
             while True:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from nephros.inference.nucleus_columns import POSITION_COLUMNS
-from nephros.server.schemas import ResultParams, StreamCompleted, StreamedResult
+from nephros.server.schemas import ResultParams, StreamCompleted, StreamedResult, index_or_name
 
 Segmenter = Literal["rough", "cellpose", "stardist"]
 SEGMENT_DESCRIPTION = (
@@ -56,8 +56,8 @@ class StackParams(ResultParams):
     def stack_options(self, mask: Path | None) -> dict[str, Any]:
         """Return the fields of `StackOptions`; whether they fit the stack is found out where it is read."""
         return {
-            "channel": _index_or_name(self.channel),
-            "image": _index_or_name(self.image),
+            "channel": index_or_name(self.channel),
+            "image": index_or_name(self.image),
             "voxel_size": None if self.voxel_size is None else [float(side) for side in self.voxel_size.split(",")],
             "axes": self.axes,
             "min_volume": self.min_volume,
@@ -96,7 +96,3 @@ class StackCompleted(StreamCompleted):
 
     done: Literal[True]
     notes: list[str] = Field(description="How the nuclei were found and their images made, one sentence each.")
-
-
-def _index_or_name(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else text

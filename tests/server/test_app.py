@@ -96,8 +96,19 @@ def test_a_color_plane_is_found_or_chosen(server: LiveServer) -> None:
     accepted, refused = server.predict(files)
     assert accepted["probabilities"] == plain["probabilities"]
     assert "`channel`" in refused["error"]
-    (chosen,) = server.predict(files[1:], "?channel=0")
-    assert chosen["probabilities"] == plain["probabilities"]
+    for channel in ("0", "red"):
+        (chosen,) = server.predict(files[1:], f"?channel={channel}")
+        assert chosen["probabilities"] == plain["probabilities"]
+
+
+def test_a_name_of_a_stacks_channel_costs_no_other_file_its_prediction(server: LiveServer) -> None:
+    tifffile.imwrite(stack := io.BytesIO(), np.zeros((3, 40, 40), np.uint8), ome=True, metadata={"axes": "ZYX"})
+    color = encode_image(np.stack([CELLS[0]] * 3, axis=-1))
+    files = [("a.png", CELL_PNG), ("color.png", color), ("kidney.ome.tif", stack.getvalue())]
+    plain_result, color_result, stack_result = server.predict(files, "?channel=DAPI")
+    assert plain_result["error"] is None
+    assert color_result["error"] == "color.png has 3 planes; set `channel` to one from 0 to 2."
+    assert stack_result["error"].startswith("kidney.ome.tif is a 3-D stack")
 
 
 def test_a_3d_stack_gets_an_error_and_other_files_a_prediction(server: LiveServer) -> None:

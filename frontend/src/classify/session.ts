@@ -18,7 +18,7 @@ import {
 } from "./result_store.ts";
 import { encodeTiff } from "./tiff.ts";
 import type { Model, Prediction, Sample, ServerInfo } from "./types.ts";
-import { UploadQueue } from "./upload_queue.ts";
+import { type UploadParams, UploadQueue } from "./upload_queue.ts";
 
 const N_NEIGHBORS = 6;
 const REFRESH_INTERVAL_MS = 500;
@@ -76,7 +76,6 @@ export class Session {
   #loader: BatchLoader | null = null;
   #queue: UploadQueue | null = null;
   #files: File[] = [];
-  #coverage = 0.9;
   #lastRefresh = 0;
 
   /** Load what the server says of itself; files that are dropped meanwhile wait for that. */
@@ -97,7 +96,7 @@ export class Session {
         getJson<Sample[]>("samples"),
       ]);
       this.#queue = new UploadQueue(server.limits, {
-        onResults: (results) => this.#addResults(results),
+        onResults: (results, params) => this.#addResults(results, params),
         onNotes: (notes) => {
           this.notes.value = [...this.notes.value, ...notes];
         },
@@ -139,16 +138,15 @@ export class Session {
     const queue = this.#queue;
     if (!queue) return;
     this.#files.push(...files);
-    if (!queue.add(files)) return;
+    if (!queue.add(files, this.#params())) return;
     const nBefore = this.store.results.length;
-    this.#coverage = Number(this.options.value.coverage);
-    if (!(await queue.run(this.#params()))) return;
+    if (!(await queue.run())) return;
     this.progress.value = null;
     this.refresh();
     if (this.store.results.length === nBefore + 1 && this.store.nCells > 0) this.openCard(nBefore);
   }
 
-  #params() {
+  #params(): UploadParams {
     const { coverage, whiteLevel, channel, voxelSize, segment } = this.options.value;
     const common: Record<string, string> = { coverage, details: "true", pixels: "true" };
     if (whiteLevel) common.white_level = whiteLevel;
@@ -169,8 +167,8 @@ export class Session {
     await this.upload([new File([blob], sample.name, { type: "image/png" })]);
   }
 
-  #addResults(results: readonly Prediction[]): void {
-    this.store.add(results, this.#coverage);
+  #addResults(results: readonly Prediction[], params: UploadParams): void {
+    this.store.add(results, Number(params.common.coverage));
     if (performance.now() - this.#lastRefresh > REFRESH_INTERVAL_MS) this.refresh();
   }
 

@@ -15,7 +15,8 @@ const FORM_BYTES = 4096;
 export const STOPPED = "Stopped before it was classified.";
 
 export interface QueueHandlers {
-  readonly onResults: (results: readonly Prediction[]) => void;
+  /** `params` are those of the upload. */
+  readonly onResults: (results: readonly Prediction[], params: UploadParams) => void;
   readonly onNotes: (notes: readonly string[]) => void;
   /** `share` is null where it is unknown. */
   readonly onProgress: (share: number | null, text: string) => void;
@@ -31,17 +32,26 @@ export interface UploadParams {
   readonly detailLimit: number;
 }
 
-type Upload = { readonly files: File[] } | StackFiles;
+interface Images {
+  readonly files: File[];
+  readonly params: UploadParams;
+}
 
-const isStack = (upload: Upload): upload is StackFiles => "stack" in upload;
+interface Stack extends StackFiles {
+  readonly params: UploadParams;
+}
+
+type Upload = Images | Stack;
+
+const isStack = (upload: Upload): upload is Stack => "stack" in upload;
 const filesOf = (upload: Upload): File[] =>
   isStack(upload) ? [upload.stack, ...(upload.mask ? [upload.mask] : [])] : upload.files;
 
 export class UploadQueue {
   readonly #limits: ServerInfo["limits"];
   readonly #handlers: QueueHandlers;
-  #files: File[] = [];
-  #stacks: StackFiles[] = [];
+  #files: { readonly file: File; readonly params: UploadParams }[] = [];
+  #stacks: Stack[] = [];
   #nTotal = 0;
   #nDone = 0;
   #controller: AbortController | null = null;
@@ -55,11 +65,11 @@ export class UploadQueue {
     return this.#controller !== null;
   }
 
-  /** Add files; returns whether they have to be started. */
-  add(files: readonly File[]): boolean {
+  /** Add files with the options of now, which may be others while they wait; returns whether they have to be started. */
+  add(files: readonly File[], params: UploadParams): boolean {
     const { stacks, others } = takeStacks(files);
-    this.#files.push(...others);
-    this.#stacks.push(...stacks);
+    this.#files.push(...others.map((file) => ({ file, params })));
+    this.#stacks.push(...stacks.map((stack) => ({ ...stack, params })));
     this.#nTotal += files.length;
     return files.length > 0 && !this.isRunning;
   }
@@ -82,25 +92,23 @@ export class UploadQueue {
   }
 
   /** Send all files; resolves to whether it was not cleared meanwhile. */
-  async run(params: UploadParams): Promise<boolean> {
+  async run(): Promise<boolean> {
     const controller = new AbortController();
     this.#controller = controller;
     const { signal } = controller;
     this.#report();
     for (let upload = this.#next(); upload && !signal.aborted; upload = this.#next()) {
       try {
-        await this.#send(upload, params, signal);
+        await this.#send(upload, signal);
       } catch (error) {
-        if (controller === this.#controller) {
-          this.#fail(filesOf(upload), signal.aborted ? STOPPED : (error as Error).message);
-        }
+        if (controller === this.#controller) this.#fail(upload, signal.aborted ? STOPPED : (error as Error).message);
       }
       if (controller !== this.#controller) return false; // cleared; another run may have started
       this.#nDone += filesOf(upload).length;
       this.#report();
       if (signal.aborted) break;
     }
-    this.#fail([...this.#files.splice(0), ...this.#stacks.splice(0).flatMap(filesOf)], STOPPED);
+    for (let upload = this.#next(); upload; upload = this.#next()) this.#fail(upload, STOPPED);
     this.#end();
     return true;
   }
@@ -108,34 +116,37 @@ export class UploadQueue {
   #next(): Upload | null {
     const first = this.#files.shift();
     if (!first) return this.#stacks.shift() ?? null;
-    const files = [first];
-    let nBytes = first.size;
-    while (!isNpz(first.name) && this.#files.length && files.length < MAX_GROUP_FILES) {
-      const [next] = this.#files as [File];
-      nBytes += next.size;
-      if (isNpz(next.name) || nBytes >= MAX_GROUP_BYTES) break;
-      files.push(this.#files.shift() as File);
+    const { file, params } = first;
+    const files = [file];
+    let nBytes = file.size;
+    while (!isNpz(file.name) && files.length < MAX_GROUP_FILES) {
+      const next = this.#files[0];
+      if (next?.params !== params || isNpz(next.file.name)) break;
+      nBytes += next.file.size;
+      if (nBytes >= MAX_GROUP_BYTES) break;
+      files.push(next.file);
+      this.#files.shift();
     }
-    return { files };
+    return { files, params };
   }
 
   #isTooLarge(files: readonly File[], route: keyof ServerInfo["limits"]): boolean {
     return files.reduce((sum, { size }) => sum + size, 0) > this.#limits[route].max_upload_bytes - FORM_BYTES;
   }
 
-  async #send(upload: Upload, params: UploadParams, signal: AbortSignal): Promise<void> {
-    if (isStack(upload)) return this.#sendStack(upload, params, signal);
-    const { files } = upload;
+  async #send(upload: Upload, signal: AbortSignal): Promise<void> {
+    if (isStack(upload)) return this.#sendStack(upload, signal);
+    const { files, params } = upload;
     const [first] = files as [File];
     if (isNpz(first.name)) return this.#sendNpz(first, params, signal);
     if (this.#isTooLarge(files, "predict")) {
-      if (/\.tiff?$/i.test(first.name)) return this.#sendStack({ stack: first, mask: null }, params, signal);
+      if (/\.tiff?$/i.test(first.name)) return this.#sendStack({ stack: first, mask: null, params }, signal);
       throw new Error(`${first.name} exceeds the server's upload limit.`);
     }
-    await this.#sendImages(files, params, signal);
+    await this.#sendImages(upload, signal);
   }
 
-  async #sendImages(files: File[], params: UploadParams, signal: AbortSignal): Promise<void> {
+  async #sendImages({ files, params }: Images, signal: AbortSignal): Promise<void> {
     let results: Prediction[];
     try {
       results = await predictFiles(new URLSearchParams(params.common), files, signal);
@@ -144,19 +155,23 @@ export class UploadQueue {
       if (!wasNotSent || files.length === 1) throw error;
       // One unreadable file fails the upload of its whole group, so upload the files one by one.
       for (const file of files) {
-        await this.#sendImages([file], params, signal).catch((fileError: Error) => {
+        const upload = { files: [file], params };
+        await this.#sendImages(upload, signal).catch((fileError: Error) => {
           signal.throwIfAborted();
-          this.#fail([file], fileError.message);
+          this.#fail(upload, fileError.message);
         });
       }
       return;
     }
     signal.throwIfAborted();
     const stacks = results.filter(isStackError).map(({ file }) => file);
-    this.#handlers.onResults(results.filter((result) => !isStackError(result)));
+    this.#handlers.onResults(
+      results.filter((result) => !isStackError(result)),
+      params,
+    );
     for (const name of stacks) {
       const stack = files.find((file) => (file.webkitRelativePath || file.name) === name);
-      if (stack) this.#stacks.unshift({ stack, mask: null });
+      if (stack) this.#stacks.unshift({ stack, mask: null, params });
       this.#nTotal++;
     }
   }
@@ -170,13 +185,13 @@ export class UploadQueue {
     await this.#stream("predict/batch", query, { files: file }, signal, {
       onResults: (results) => {
         nRows += results.length;
-        this.#handlers.onResults(results);
+        this.#handlers.onResults(results, params);
         this.#handlers.onProgress(null, `${file.name}: ${formatCount(nRows)} cells`);
       },
     });
   }
 
-  async #sendStack({ stack, mask }: StackFiles, params: UploadParams, signal: AbortSignal): Promise<void> {
+  async #sendStack({ stack, mask, params }: Stack, signal: AbortSignal): Promise<void> {
     const files: Record<string, File> = mask ? { stack, mask } : { stack };
     if (this.#isTooLarge(Object.values(files), "stack")) {
       throw new Error(`${stack.name} exceeds the server's upload limit: use nephros predict instead.`);
@@ -189,7 +204,7 @@ export class UploadQueue {
     const notes = await this.#stream("predict/stack", query, files, signal, {
       onResults: (results) => {
         nNuclei += results.length;
-        this.#handlers.onResults(results);
+        this.#handlers.onResults(results, params);
         this.#handlers.onProgress(null, `${stack.name}: ${formatCount(nNuclei)} nuclei`);
       },
       onProgress: ({ stage, share }) => {
@@ -209,11 +224,11 @@ export class UploadQueue {
     return streamFiles(`${route}?${new URLSearchParams(params)}`, files, signal, handlers);
   }
 
-  #fail(files: readonly File[], error: string): void {
-    if (files.length === 0) return;
+  #fail(upload: Upload, error: string): void {
     const nothing = { label: null, class_name: null, probabilities: null, prediction_set: null, is_ood: null };
     this.#handlers.onResults(
-      files.map((file) => ({ file: file.webkitRelativePath || file.name, index: 0, ...nothing, error })),
+      filesOf(upload).map((file) => ({ file: file.webkitRelativePath || file.name, index: 0, ...nothing, error })),
+      upload.params,
     );
   }
 
