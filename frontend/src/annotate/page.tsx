@@ -24,7 +24,10 @@ export function AnnotatePage() {
   const session = useSession();
   const dialog = useSignal<OpenDialog>(null);
   const adding = useAddCells();
-  const isOver = useDroppedFiles(adding.add);
+  const isOver = useDroppedFiles(async (files, note) => {
+    await adding.add(files);
+    if (note) session.notify(`${session.notice.value} ${note}`.trim());
+  });
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
       const command = pageCommandOf(event);

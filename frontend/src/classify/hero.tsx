@@ -1,11 +1,12 @@
 /** The head of the page: what the model tells apart, by its card, and where to drop files. */
 import { takeFiles } from "../shared/dropped_files.ts";
 import { formatCount, percent } from "../shared/format.ts";
+import { READABLE_SUFFIXES } from "../shared/stack_files.ts";
 import { UploadOptions } from "./options.tsx";
 import { useSession } from "./session_context.ts";
 import type { Model } from "./types.ts";
 
-const ACCEPTED = ".png,.tif,.tiff,.jpg,.jpeg,.npz,.npy,.zip,.czi,.nd2,.lif,.ims,image/png,image/tiff,image/jpeg";
+const ACCEPTED = [...READABLE_SUFFIXES, "image/png", "image/tiff", "image/jpeg"].join(",");
 const MAX_NAMES = 12;
 
 export function Hero({ projectUrl }: { readonly projectUrl: string | null }) {
@@ -48,6 +49,7 @@ export function Hero({ projectUrl }: { readonly projectUrl: string | null }) {
               or drop them here: images of one cell each{model && ` (${sizeLine(model)})`}, an npz file of many, or a
               3-D stack, best with its mask (K4.tif and K4_mask.tif). Without a mask, nuclei are segmented roughly.
             </p>
+            {session.dropNote.value && <p role="status">{session.dropNote.value}</p>}
           </div>
           <ModelChoice />
           <UploadOptions />

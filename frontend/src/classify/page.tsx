@@ -10,7 +10,7 @@ import { useSession } from "./session_context.ts";
 
 export function ClassifyPage({ projectUrl }: { readonly projectUrl: string | null }) {
   const session = useSession();
-  const isOver = useDroppedFiles((files) => void session.upload(files));
+  const isOver = useDroppedFiles((files, note) => void session.upload(files, note));
   const isBusy = session.progress.value !== null;
   useEffect(() => {
     if (isBusy) document.getElementById("progress")?.scrollIntoView({ block: "nearest" });

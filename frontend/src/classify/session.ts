@@ -52,6 +52,8 @@ export class Session {
   /** Null while nothing is sent. */
   readonly progress = signal<Progress | null>(null);
   readonly notes = signal<readonly string[]>([]);
+  /** What the files that were dropped last leave out. */
+  readonly dropNote = signal("");
   readonly query = signal<GalleryQuery>(DEFAULT_QUERY);
   readonly order = signal<Uint32Array>(new Uint32Array());
   readonly active = signal(0);
@@ -132,8 +134,9 @@ export class Session {
     });
   }
 
-  /** Predict files, after those that are under way. */
-  async upload(files: readonly File[]): Promise<void> {
+  /** Predict files, after those that are under way; the note is shown until the next ones come. */
+  async upload(files: readonly File[], note = ""): Promise<void> {
+    this.dropNote.value = note;
     await this.#started;
     const queue = this.#queue;
     if (!queue) return;

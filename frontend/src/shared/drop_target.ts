@@ -1,8 +1,8 @@
-/** Makes the whole page take dropped files; returns whether files are over it now. */
+/** Makes the whole page take dropped files, with a note on those of folders that can't be read; returns whether files are over it now. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { droppedFiles } from "./dropped_files.ts";
 
-export function useDroppedFiles(onFiles: (files: File[]) => void): boolean {
+export function useDroppedFiles(onFiles: (files: File[], note: string) => void): boolean {
   const [isOver, setIsOver] = useState(false);
   const handler = useRef(onFiles);
   handler.current = onFiles;
@@ -15,7 +15,9 @@ export function useDroppedFiles(onFiles: (files: File[]) => void): boolean {
     const drop = async (event: DragEvent) => {
       event.preventDefault();
       setIsOver(false);
-      if (event.dataTransfer) handler.current(await droppedFiles(event.dataTransfer));
+      if (!event.dataTransfer) return;
+      const { files, note } = await droppedFiles(event.dataTransfer);
+      handler.current(files, note);
     };
     const listeners = { dragenter: over, dragover: over, dragleave: leave, drop } as unknown as Record<
       string,
