@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from nephros.annotation.export import export_labels
 from nephros.annotation.label_import import import_labels
 from nephros.annotation.project import Project
 from nephros.errors import InvalidArgument
+from nephros.microscopy.formats.registry import STACK_SUFFIXES
 from nephros.server.disk_uploads import DiskPart, without_folder
 from nephros.server.error_responses import json_response, reject_repeated_parameters
 from nephros.server.limits import RequestLimits, RequestRejected
@@ -34,6 +36,7 @@ LABEL_FILE_LIMITS = RequestLimits(max_upload_bytes=1 << 30, max_files=1, max_par
 MEDIA_TYPES = {"csv": "text/csv", "geojson": "application/geo+json", "npz": "application/octet-stream"}
 DIRECT_BYTES = 8 << 20
 """Size of an upload without a stack up to which its cells are added before the response."""
+MAY_BE_STACK = (".tif", ".tiff", ".npy", ".zip", *STACK_SUFFIXES)
 _NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,9})?"
 
 
@@ -80,15 +83,15 @@ def add_file_routes(router: APIRouter, session: ProjectSession) -> None:
     )
     async def add_cells(request: Request, params: Annotated[UploadParams, Query()]) -> Response:
         """Add the cells of npz files, of images, or of a stack with its mask in the field mask. Large uploads and stacks are read
-        in the background, by a job."""
+        in the background, by a job, and so is whatever is sent meanwhile."""
         reject_repeated_parameters(request)
         with ExitStack() as scope:
             folder = scope.enter_context(session.scratch_folder())
             parts = await read_upload(request, session, folder, UPLOAD_LIMITS)
             add = _adder(session, folder, parts, params)
-            is_direct = not any(part.field == MASK_FIELD for part in parts) and _size(parts) <= DIRECT_BYTES
-            if is_direct and not any(part.path.suffix.lower() in (".tif", ".tiff") for part in parts):
-                added = await session.write(add, lambda _share, _text: None)
+            future = session.imports.add_now(add) if _is_quick(parts) else None
+            if future is not None:
+                added = await asyncio.shield(asyncio.wrap_future(future))
                 return json_response(
                     CellsAdded(
                         n_added=added.n_added, n_present=added.n_present, errors=[*added.errors], notes=[*added.notes]
@@ -103,7 +106,7 @@ def add_file_routes(router: APIRouter, session: ProjectSession) -> None:
         with session.scratch_folder() as folder:
             (part,) = await read_upload(request, session, folder, LABEL_FILE_LIMITS)
             with hide_folder(folder):
-                report = await session.write(import_labels, session.project, part.path, params.annotator)
+                report = await session.work(import_labels, session.project, part.path, params.annotator)
         session.events.publish_change()
         return json_response(
             LabelsImported(
@@ -131,7 +134,7 @@ def _export_endpoint(session: ProjectSession, name: Any, media_type: str) -> Any
         file for each), or images and labels as MedMNIST lays them out."""
         with ExitStack() as scope:
             path = scope.enter_context(session.scratch_folder()) / f"labels.{name}"
-            await session.write(_write_labels, session.project, name, path)
+            await session.work(_write_labels, session.project, name, path)
             return await download(session, path, media_type, scope, f"{session.project.name}.{name}")
 
     return export
@@ -186,5 +189,7 @@ def _adder(session: ProjectSession, folder: Path, parts: list[DiskPart], params:
     return add
 
 
-def _size(parts: list[DiskPart]) -> int:
-    return sum(part.path.stat().st_size for part in parts)
+def _is_quick(parts: list[DiskPart]) -> bool:
+    """Return whether an upload is small, and none of its files looks like a stack, in which nuclei may have to be segmented."""
+    may_be_stack = any(part.field == MASK_FIELD or part.path.suffix.lower() in MAY_BE_STACK for part in parts)
+    return not may_be_stack and sum(part.path.stat().st_size for part in parts) <= DIRECT_BYTES

@@ -7,7 +7,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from nephros.annotation.adding import AddedCells
 from nephros.annotation.cell_reading import Progress
@@ -40,6 +41,8 @@ class ImportJobs:
         self._n_started = 0
         self._start = secrets.token_hex(3)
         """Part of each id: a page that waits for an import of an earlier start must not take another one for it."""
+        self._last: Future[Any] | None = None
+        """Of the imports, with a job or without, which are made one after the other."""
 
     def jobs(self) -> list[JobInfo]:
         """Return all jobs, the oldest first."""
@@ -65,8 +68,17 @@ class ImportJobs:
             for other_id in finished[:-MAX_FINISHED]:
                 del self._jobs[other_id]
         self._publish(job)
-        self._thread.submit(self._run, job_id, add, close)
+        with self._lock:
+            self._last = self._thread.submit(self._run, job_id, add, close)
         return job
+
+    def add_now(self, add: Callable[[Progress], AddedCells]) -> Future[AddedCells] | None:
+        """Add cells without a job, which takes no longer than reading them; None where other imports come first."""
+        with self._lock:
+            if self._last is not None and not self._last.done():
+                return None
+            self._last = future = self._thread.submit(add, lambda _share, _text: None)
+        return future
 
     def cancel(self, job_id: str) -> JobInfo:
         """Stop an import before its cells are added; InvalidArgument if there is no such job."""

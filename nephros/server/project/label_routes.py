@@ -55,7 +55,7 @@ def add_label_routes(router: APIRouter, session: ProjectSession) -> None:
         session.n_labels_saved += len(body.changes)
         session.model.wake()
         session.events.publish_change()
-        return json_response(LabelsSaved(seq=seq, revision=(await session.read(session.model.status)).revision))
+        return json_response(LabelsSaved(seq=seq, revision=session.model.state.revision))
 
     @router.post("/classes", responses=texts.write_responses(ClassList), openapi_extra=texts.json_body(NewClass))
     async def add_class(request: Request) -> Response:

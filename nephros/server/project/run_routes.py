@@ -36,7 +36,7 @@ def add_run_routes(router: APIRouter, session: ProjectSession) -> None:
     async def finetune(request: Request) -> Response:
         """Fine-tune a model on the labels, in the background; the result is a run of the project."""
         body = await read_json(request, FinetuneRequest)
-        job = job_info(await session.write(session.jobs.start, body.name, methods=body.methods or ()))
+        job = job_info(await session.work(session.jobs.start, body.name, methods=body.methods or ()))
         session.events.publish_job(job)
         return json_response(JobStarted(job=job), 202)
 
@@ -52,8 +52,8 @@ def add_run_routes(router: APIRouter, session: ProjectSession) -> None:
         if job_id not in jobs:
             raise RequestRejected(404, "There is no such job.")
         if job_id in {job.id for job in session.imports.jobs()}:
-            return json_response(JobStarted(job=await session.write(session.imports.cancel, job_id)))
-        await session.write(session.jobs.cancel, job_id)
+            return json_response(JobStarted(job=session.imports.cancel(job_id)))
+        await session.work(session.jobs.cancel, job_id)
         jobs = {job.id: job for job in await session.read(session.all_jobs)}
         return json_response(JobStarted(job=jobs[job_id]))
 
@@ -95,7 +95,7 @@ def add_run_routes(router: APIRouter, session: ProjectSession) -> None:
     async def export(name: RunName, export_format: ExportFormat) -> Response:
         """Make a run's ONNX file, or its predictions for all cells as a table or as GeoJSON, in the background."""
         await _find_run(session, name)
-        job = job_info(await session.write(session.jobs.export, name, export_format))
+        job = job_info(await session.work(session.jobs.export, name, export_format))
         session.events.publish_job(job)
         return json_response(JobStarted(job=job), 202)
 

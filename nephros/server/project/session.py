@@ -25,8 +25,9 @@ from nephros.server.project.schemas import ChangeEvent, JobInfo
 P = ParamSpec("P")
 R = TypeVar("R")
 
-READ_THREADS, WRITE_THREADS = 6, 2
-"""Threads for what is read and for what is written: a label never waits for heavy reading."""
+READ_THREADS, FILE_THREADS = 6, 4
+"""Threads for what is read, and for files and jobs. Labels have one of their own, so that they never wait for these; SQLite makes
+one change at a time anyway."""
 MAX_BUFFERED_BYTES = 256 << 20
 """Memory for the images and tables that are on their way to clients."""
 SCRATCH_FOLDER = "uploads"
@@ -47,7 +48,8 @@ class ProjectSession:
         """Changes of labels that were saved since the start."""
         self.imports = ImportJobs(self.events.publish_job)
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="nephros-project-read")
-        self._writers = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="nephros-project-write")
+        self._label_writer = ThreadPoolExecutor(1, thread_name_prefix="nephros-project-labels")
+        self._file_workers = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="nephros-project-files")
 
     def start(self) -> None:
         """Begin to work on the features, and to tell pages of changes; called in the event loop."""
@@ -61,7 +63,7 @@ class ProjectSession:
         """Stop the threads; labels are on disk already."""
         self.events.close()
         self.imports.close()
-        for threads in (self._readers, self._writers):
+        for threads in (self._readers, self._label_writer, self._file_workers):
             threads.shutdown(wait=True, cancel_futures=True)
         self.jobs.close()
         self.model.close()
@@ -79,9 +81,14 @@ class ProjectSession:
         return await asyncio.get_running_loop().run_in_executor(self._readers, call)
 
     async def write(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function that writes in a thread; it ends even if the client has gone meanwhile."""
+        """Call a function that changes labels or classes in a thread; it ends even if the client has gone meanwhile."""
         call = functools.partial(function, *args, **kwargs)
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writers, call))
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._label_writer, call))
+
+    async def work(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function that writes files, or starts or ends a job, in a thread; it ends even if the client has gone."""
+        call = functools.partial(function, *args, **kwargs)
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._file_workers, call))
 
     def all_jobs(self) -> list[JobInfo]:
         """Return the imports, and what runs in processes of its own."""

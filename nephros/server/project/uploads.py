@@ -27,7 +27,7 @@ async def read_upload(request: Request, session: ProjectSession, folder: Path, l
     Raises:
         RequestRejected: as `nephros.server.disk_uploads.write_upload`.
     """
-    return await write_upload(request, folder, limits, (FIELD_NAME, MASK_FIELD), session.write)
+    return await write_upload(request, folder, limits, (FIELD_NAME, MASK_FIELD), session.work)
 
 
 @contextlib.contextmanager
