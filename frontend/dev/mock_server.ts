@@ -70,6 +70,7 @@ function project() {
       low: 0.66,
       high: 0.759,
       gain_of_last_40: 0.012,
+      error: "",
       n_suspicious: 3,
       recalls: classes.map(({ id }) => ({
         class: id,

@@ -27,16 +27,42 @@ describe("LabelQueue", () => {
     expect(sessionStorage.getItem("unsaved")).toBe(null);
   });
 
-  it.each([0, 503, 500, 408, 401])("tries again after status %i, in order and without loss", async (status) => {
-    const saved: LabelChange[] = [];
-    let nFailures = 3;
-    const queue = makeQueue(async (_, changes) => {
-      if (nFailures-- > 0) throw new RequestError("gone", status);
-      saved.push(...changes);
+  it.each([0, 507, 503, 500, 409, 408, 401])(
+    "tries again after status %i, in order and without loss",
+    async (status) => {
+      const saved: LabelChange[] = [];
+      let nFailures = 3;
+      const queue = makeQueue(async (_, changes) => {
+        if (nFailures-- > 0) throw new RequestError("gone", status);
+        saved.push(...changes);
+      });
+      for (let cell = 0; cell < 5; cell++) queue.push("ann", [{ cell, class: cell }]);
+      await vi.waitFor(() => expect(queue.size).toBe(0));
+      expect(saved.map(({ cell }) => cell)).toEqual([0, 1, 2, 3, 4]);
+    },
+  );
+
+  it("says why the server can't save, until it can", async () => {
+    let status = 507;
+    const wait = vi.fn(async () => {
+      status = status === 507 ? 0 : 200;
     });
-    for (let cell = 0; cell < 5; cell++) queue.push("ann", [{ cell, class: cell }]);
+    const send = async () => {
+      if (status !== 200) throw new RequestError("The disk is full.", status);
+    };
+    const problems: string[] = [];
+    const onChange = () => problems.push(queue.problem);
+    const queue = new LabelQueue({
+      send,
+      wait,
+      onChange,
+      onRejected: vi.fn(),
+      storage: sessionStorage,
+      storageKey: "u",
+    });
+    queue.push("ann", [{ cell: 1, class: 0 }]);
     await vi.waitFor(() => expect(queue.size).toBe(0));
-    expect(saved.map(({ cell }) => cell)).toEqual([0, 1, 2, 3, 4]);
+    expect(problems).toEqual(["", "The disk is full.", "", ""]);
   });
 
   it("gives up what the server refuses for good, and says so", async () => {

@@ -95,7 +95,8 @@ class AnnotationModel:
         self._listeners: list[Callable[[int], None]] = []
         self._closing, self._wakes = threading.Event(), (threading.Event(), threading.Event())
         self._threads: list[threading.Thread] = []
-        self._published, self._error = threading.Condition(), ""
+        self._published = threading.Condition()
+        self._errors = {"features": "", "head": ""}  # by thread
         self._query_order = QueryOrderCache()
         self._blas_limit: Any = None
         self._reviewed_at = time.monotonic()
@@ -109,7 +110,7 @@ class AnnotationModel:
 
         self._blas_limit = threadpool_limits(1, user_api="blas")
         for name, target in (("features", self._extend_features), ("head", self._follow_labels)):
-            thread = threading.Thread(target=self._retrying, args=(target,), name=f"nephros-{name}", daemon=True)
+            thread = threading.Thread(target=self._retrying, args=(name, target), name=f"nephros-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -162,7 +163,7 @@ class AnnotationModel:
             None if review is None else review.gain_of_recent,
             () if review is None else review.classes,
             0 if review is None else len(review.suspicious),
-            self._error,
+            " ".join(filter(None, self._errors.values())),
         )
 
     def order(
@@ -231,7 +232,7 @@ class AnnotationModel:
             state = dataclasses.replace(state, revision=self._state.revision + 1)
             self._state = state
             self._published.notify_all()
-        self._error = ""
+        self._errors["head"] = ""
         self._notify(state.revision)
         return state
 
@@ -239,14 +240,21 @@ class AnnotationModel:
         for callback in self._listeners:
             callback(revision)
 
-    def _retrying(self, work: Callable[[], None]) -> None:
+    def _set_error(self, thread: str, error: str) -> None:
+        if self._errors[thread] != error:
+            self._errors[thread] = error
+            self._notify(self._state.revision)
+
+    def _retrying(self, thread: str, work: Callable[[], None]) -> None:
         """Run a thread's work until the model is closed; what keeps it from that, such as a full disk, is logged and retried."""
         while not self._closing.is_set():
             try:
                 work()
             except Exception as error:  # the thread must survive what may pass, and the page shows it
                 logger.exception("The model of %s stopped, and starts again in a moment", self._project.root)
-                self._error = f"{type(error).__name__}: {error}"
+                # An error of the system is told without the path, which is the server's.
+                reason = error.strerror if isinstance(error, OSError) else None
+                self._set_error(thread, reason or f"{type(error).__name__}: {error}")
                 self._closing.wait(_RETRY_S)
 
     def _extend_features(self) -> None:
@@ -254,7 +262,7 @@ class AnnotationModel:
         wake, notified, saved = self._wakes[0], time.monotonic(), time.monotonic()
         while not self._closing.is_set():
             n_cells = self._project.n_cells
-            if self._features.n_done >= n_cells:
+            if self._features.saved >= n_cells:
                 wake.wait(POLL_S)
                 wake.clear()
                 continue
@@ -262,7 +270,8 @@ class AnnotationModel:
             now = time.monotonic()
             if n_done == n_cells or now > saved + SAVE_S:
                 self._features.save()
-                saved, self._error = now, ""
+                saved = now
+                self._set_error("features", "")
                 self._wakes[1].set()
             if now > notified + NOTIFY_S:
                 notified = now

@@ -15,17 +15,21 @@ from nephros.server.limits import RequestRejected
 from nephros.server.multipart import sanitize_filename
 from nephros.server.schemas import ErrorResponse
 
+RETRY_HEADERS = {"retry-after": "2"}
+
 
 def add_exception_handlers(app: FastAPI, root_path: str) -> None:
     """Make the response to every error one plain sentence in JSON."""
 
     @app.exception_handler(RequestRejected)
     async def on_rejected(_: Request, error: RequestRejected) -> Response:
-        return error_response(error.message, error.status, {"retry-after": "2"} if error.status == 503 else {})
+        return error_response(error.message, error.status, RETRY_HEADERS if error.status == 503 else {})
 
     @app.exception_handler(NephrosError)
     async def on_nephros_error(_: Request, error: NephrosError) -> Response:
-        return error_response(str(error), 409 if isinstance(error, IncompleteError | LockedError) else 400)
+        if isinstance(error, LockedError):  # by another program, which ends
+            return error_response(str(error), 503, RETRY_HEADERS)
+        return error_response(str(error), 409 if isinstance(error, IncompleteError) else 400)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:

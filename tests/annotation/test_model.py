@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -185,6 +186,32 @@ def test_status_and_predictions(labeled: AnnotationModel) -> None:
             labeled.details(cell)
     (agreement,) = labeled.agreement()
     assert (agreement.a, agreement.b, agreement.n_both, agreement.n_disagree) == ("Ann", "Bob", 2, 1)
+
+
+def test_a_full_disk_is_told_and_features_are_kept_once_there_is_room(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path, nuclei(12)[0])
+    model = AnnotationModel(project, predictor)
+    is_full, save, errors = threading.Event(), CellFeatures.save, list[str]()
+
+    def save_if_there_is_room(features: CellFeatures) -> None:
+        if is_full.is_set():
+            raise OSError(28, "No space left on device", "/data/kidney/features.json")
+        save(features)
+
+    is_full.set()
+    monkeypatch.setattr(model_module, "_RETRY_S", 0.01)
+    monkeypatch.setattr(CellFeatures, "save", save_if_there_is_room)
+    model.add_listener(lambda _: errors.append(model.status().error))
+    model.start()
+    try:
+        wait_until(lambda: "No space left on device" in errors)
+        is_full.clear()
+        wait_until(lambda: len(model.state.space) == 12 and errors[-1] == "")
+    finally:
+        model.close()
+        project.close()
 
 
 @pytest.mark.slow

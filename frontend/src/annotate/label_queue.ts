@@ -35,6 +35,8 @@ export class LabelQueue {
   #wake: (() => void) | null = null;
   /** Whether the last attempt failed. */
   isRetrying = false;
+  /** Why the server could not save the labels at the last attempt, if it was reached. */
+  problem = "";
 
   constructor(options: QueueOptions) {
     this.#options = options;
@@ -85,16 +87,18 @@ export class LabelQueue {
           (batch[0] as QueuedChange).annotator,
           batch.map(({ annotator: _, ...change }) => change),
         );
-        this.#remove(batch.length);
         this.isRetrying = false;
+        this.problem = "";
+        this.#remove(batch.length);
         delayMs = FIRST_DELAY_MS;
       } catch (error) {
-        if (error instanceof RequestError && !error.isTemporary) {
+        if (error instanceof RequestError && !error.isTemporary && error.status !== 409) {
           this.#remove(batch.length);
           this.#options.onRejected(batch, error.message);
           continue;
         }
         this.isRetrying = true;
+        this.problem = error instanceof RequestError && error.status > 0 ? error.message : "";
         this.#options.onChange();
         await this.#pause(delayMs);
         delayMs = Math.min(LONGEST_DELAY_MS, 2 * delayMs);

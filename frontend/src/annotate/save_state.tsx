@@ -8,7 +8,7 @@ export function SaveState() {
   const isOnline = session.isOnline.value;
   const isWaiting = n > 0 && (isRetrying || !isOnline);
   let text = "All labels saved";
-  if (isWaiting) text = `${plural(n, "label")} not saved yet, trying again`;
+  if (isWaiting) text = `${plural(n, "label")} not saved yet, trying again. ${session.queue.problem}`;
   else if (n > 0) text = `Saving ${plural(n, "label")}`;
   else if (!isOnline) text = "Server not reached";
   const state = isWaiting || !isOnline ? "waiting" : n > 0 ? "saving" : "saved";

@@ -21,6 +21,11 @@ export function StatusBar({ onOpen }: { readonly onOpen: (dialog: OpenDialog) =>
         <p class="eyebrow">nephros · labels and training</p>
       </div>
       {project.n_cells > 0 && <Figures project={project} onOpen={onOpen} />}
+      {project.model.error && (
+        <p class="error-message" id="model-error" role="status">
+          Work in the background has stopped, and is tried again: {project.model.error}
+        </p>
+      )}
       <div class="status-actions">
         <SaveState />
         <label class="annotator">

@@ -32,6 +32,8 @@ export interface ModelStatus {
   readonly gain_of_last_40: number | null;
   readonly recalls: readonly ClassRecall[];
   readonly n_suspicious: number;
+  /** What keeps the work in the background from going on; else empty. */
+  readonly error: string;
 }
 
 export interface Job {

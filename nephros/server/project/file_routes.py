@@ -78,7 +78,7 @@ def add_file_routes(router: APIRouter, session: ProjectSession) -> None:
 
     @router.post(
         "/cells",
-        responses={**texts.write_responses(CellsAdded), 202: {"model": JobStarted}, 507: texts.DISK_FULL},
+        responses={**texts.write_responses(CellsAdded), 202: {"model": JobStarted}},
         openapi_extra=MULTIPART_BODY,
     )
     async def add_cells(request: Request, params: Annotated[UploadParams, Query()]) -> Response:

@@ -15,17 +15,16 @@ READ_ERRORS: Responses = {
     409: describe_error("The project has too few labels for it yet."),
     412: describe_error("The request names another project in X-Nephros-Project."),
     422: describe_error("A parameter is invalid or unknown."),
-    503: describe_error("Busy: try again after the seconds in Retry-After."),
+    503: describe_error("Busy, or the file of labels is locked: try again after the seconds in Retry-After."),
 }
 WRITE_ERRORS: Responses = {
     **READ_ERRORS,
     403: describe_error("The request comes from another site, or does not carry the token of GET /project."),
     408: describe_error("The body is too slow."),
-    409: describe_error("The project has too few labels for it yet, or the file of labels is locked."),
     413: describe_error("The body exceeds a limit."),
     415: describe_error("The body is of another kind."),
+    507: describe_error("The disk of the server is full, or the project can't be written: try again once it can."),
 }
-DISK_FULL = describe_error("The disk of the server is full.")
 
 
 def responses(model: type[BaseModel]) -> Responses:

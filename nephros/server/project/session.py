@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import hmac
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import ParamSpec, TypeVar
 from nephros.annotation.jobs import FinetuneJobs, Job
 from nephros.annotation.model import AnnotationModel
 from nephros.annotation.project import Project
-from nephros.errors import InvalidArgument
+from nephros.errors import FileError, InvalidArgument
 from nephros.server.limits import MemoryBudget, RequestRejected
 from nephros.server.project.events import EventHub
 from nephros.server.project.import_jobs import ImportJobs
@@ -81,9 +82,16 @@ class ProjectSession:
         return await asyncio.get_running_loop().run_in_executor(self._readers, call)
 
     async def write(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function that changes labels or classes in a thread; it ends even if the client has gone meanwhile."""
+        """Call a function that changes labels or classes in a thread; it ends even if the client has gone meanwhile.
+
+        Raises:
+            RequestRejected: the file of labels can't be written, such as on a full disk; the page sends its labels again.
+        """
         call = functools.partial(function, *args, **kwargs)
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._label_writer, call))
+        try:
+            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._label_writer, call))
+        except FileError as error:
+            raise RequestRejected(507, str(error).replace(f"{self.project.root}{os.sep}", "")) from error
 
     async def work(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function that writes files, or starts or ends a job, in a thread; it ends even if the client has gone."""

@@ -1,7 +1,9 @@
-"""Labels are saved whatever else the server does meanwhile."""
+"""Labels are saved whatever else the server does; where they can't be, the response is one after which pages try again."""
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from pathlib import Path
 
@@ -24,6 +26,17 @@ def add_when_allowed(root, *args, **options):
 project.add_cells = add_when_allowed
 """
 """Makes each import as slow as the segmentation of a stack, until the project has a file `go`."""
+TINY_DISK = """
+from nephros.annotation import label_database
+label_database.LOCK_TIMEOUT_S = 0.2
+prepare = label_database._prepare
+def prepare_without_room(connection):
+    prepare(connection)
+    n_pages = connection.execute('pragma page_count').fetchone()[0]
+    connection.execute(f'pragma max_page_count = {n_pages}')
+label_database._prepare = prepare_without_room
+"""
+"""The file of labels can't grow."""
 
 
 def test_a_label_does_not_wait_for_imports(exported_model: Path, tmp_path: Path) -> None:
@@ -55,3 +68,20 @@ def _final_states(client: ProjectClient, jobs: list[str]) -> list[str]:
         if not {states[job] for job in jobs} & {"queued", "running"}:
             return [states[job] for job in jobs]
         time.sleep(0.02)
+
+
+def test_labels_that_can_not_be_saved_now_are_not_refused_for_good(exported_model: Path, tmp_path: Path) -> None:
+    root = make_project(tmp_path / "kidney", exported_model)
+    arguments = ["--model", exported_model, "--reference-data", "none", "--project", root]
+    changes = [{"cell": cell, "class": 0} for cell in range(N_CELLS)]
+    with run_server(arguments, TINY_DISK) as server:
+        client = ProjectClient(server)
+        with contextlib.closing(sqlite3.connect(root / "labels.sqlite", isolation_level=None)) as other_program:
+            other_program.execute("begin immediate")
+            status, error = client.send("POST", "/project/labels", {"annotator": "ann", "changes": changes[:1]})
+            assert (status, "locked" in error["error"]) == (503, True), error
+        status, error = client.send("POST", "/project/labels", {"annotator": "a" * 80, "changes": changes})
+        assert status == 507
+        assert error == {"error": "Labels can't be saved to labels.sqlite: the disk is full; free some space."}
+        assert client.get("/project")["seq"] == 0
+        assert client.label("ann", {0: 0})["seq"] == 1
