@@ -31,7 +31,7 @@ LEVEL_HELP = (
     "fine as the training data (default: 0)"
 )
 CHANNEL_HELP = (
-    "color plane of a folder's images to train on, in grayscale: 0 red, 1 green, 2 blue (default: colors as they are)"
+    "color plane of the images to train on, in grayscale: 0 red, 1 green, 2 blue (default: colors as they are)"
 )
 GROUP_RULES_HELP = (
     "the name of an npz file's array or a table's column, such as stack or patient; subfolders, those of the "

@@ -357,10 +357,9 @@ class CellReader:
 
     def _is_input_shape(self, cells: NDArray[Any]) -> bool:
         """Return whether images of an array need no conversion."""
-        channels, height, width = self.shape
-        shape = (height, width) if channels == 1 else (height, width, channels)
-        is_plane_chosen = channels > 1 and self._conversion.channel is not None
-        return cells.dtype == np.uint8 and cells.shape[1:] == shape and not is_plane_chosen
+        shape = (*(cells.shape[3:] or (1,)), *cells.shape[1:3])
+        is_plane_chosen = cells.ndim == 4 and self._conversion.channel is not None
+        return cells.dtype == np.uint8 and shape == self.shape and not is_plane_chosen
 
     def _read_deferred(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield row and cell of every image of more than 8 bits, now that the brightest pixel of all of them is known."""
