@@ -58,7 +58,6 @@ describe("LabelQueue", () => {
       onChange,
       onRejected: vi.fn(),
       storage: sessionStorage,
-      storageKey: "u",
     });
     queue.push("ann", [{ cell: 1, class: 0 }]);
     await vi.waitFor(() => expect(queue.size).toBe(0));

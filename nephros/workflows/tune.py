@@ -89,7 +89,7 @@ def tune(
         size: pixels per side, as `nephros.load_dataset` takes it.
         data_seed: seed of a folder's split, as `nephros.load_dataset` takes it.
         white_level: of a folder's images of more than 8 bits, as `nephros.load_dataset` takes it.
-        channel: color plane of a folder's images, as `nephros.load_dataset` takes it.
+        channel: color plane of the images, as `nephros.load_dataset` takes it.
         groups: which images a folder's split keeps together, as `nephros.load_dataset` takes it.
         workers: trials that run at once; None is one per GPU or, on CPUs, as many as cores and memory have room for, and 1 for a
             Dataset given in Python. The result doesn't depend on it.
