@@ -58,7 +58,7 @@ def test_frozen_objects_of_the_program_stay_frozen() -> None:
     count = gc.get_freeze_count()
     with collection_paused():
         pass
-    assert gc.get_freeze_count() >= count > 0
+    assert gc.get_freeze_count() > count / 2 > 0  # some are freed meanwhile; to unfreeze leaves none
 
 
 def output_of(code: str) -> str:
