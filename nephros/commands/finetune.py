@@ -123,7 +123,7 @@ def _print_result(result: Finetuning) -> None:
     table_console().print(terminal_table(f"Cross-validation on {n_labels:,} training images", headers, rows))
     if group_accuracies := result.kept.group_accuracies:
         print_line(
-            f"intervals are for images of other groups (stacks, patients), of which {len(group_accuracies)} are here; "
+            f"the intervals are for images of other groups (stacks, patients), estimated from these {len(group_accuracies)}; "
             f"accuracy of {result.kept.method}: {describe_groups(group_accuracies)}"
         )
     accuracies = {row.method: row.metrics.accuracy for row in result.candidates}

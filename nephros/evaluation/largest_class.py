@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nephros.evaluation.intervals import wilson_interval
 from nephros.evaluation.metrics import Metrics
 from nephros.runs import RunInfo
 
@@ -34,16 +35,20 @@ def no_better_than_largest_class(info: RunInfo, metrics: Metrics) -> str:
     """Return a sentence if the accuracy is no better than the largest class's, within its 95% interval; else "".
 
     An accuracy is better only where its whole interval lies above what always predicting that class gives. The few validation
-    images of a fine-tuned run can't tell: its accuracy in cross-validation, over many more images, stands in for theirs.
+    images of a fine-tuned run can't tell: its accuracy in cross-validation, over many more images, stands in for theirs. The
+    interval counts images there, also where folds are by group: the question is whether anything was learned, which two or three
+    stacks show well enough, and not how accurate the model is on another one.
     """
     if info.finetuning is not None and metrics.split != "test":
         rows = {row["method"]: row for row in info.finetuning["methods"]}
         kept, baseline = rows[info.finetuning["method"]], rows.get("largest-class")
         if baseline is not None:
-            name = info.class_names[int(np.argmax(info.class_counts["train"]))]
-            interval = (kept["accuracy_low"], kept["accuracy_high"])
-            where = f" in cross-validation{' by group' if info.finetuning['by_group'] else ''}"
-            return _sentence(kept["accuracy"], interval, where, LargestClass(name, baseline["accuracy"]))
+            counts = info.class_counts["train"]
+            interval = wilson_interval(round(kept["accuracy"] * sum(counts)), sum(counts))
+            name = info.class_names[int(np.argmax(counts))]
+            return _sentence(
+                kept["accuracy"], interval, " in cross-validation", LargestClass(name, baseline["accuracy"])
+            )
     split = {"val": " on validation", "test": " on test", "train": " on train"}.get(metrics.split, " on validation")
     low, high = metrics.accuracy_interval.low, metrics.accuracy_interval.high
     return _sentence(metrics.accuracy, (low, high), split, largest_class(info, metrics))

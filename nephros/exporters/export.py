@@ -186,14 +186,7 @@ def _check_better_than_largest_class(folder: RunFolder) -> None:
 
 
 def _advice(info: RunInfo) -> str:
-    """Return what may make a run better than the largest class, or show that it is."""
-    if info.finetuning is None:
-        return "Train on more images or for longer"
-    return (
-        "Label images of more groups, such as stacks or patients"
-        if info.finetuning["by_group"]
-        else "Label more images"
-    )
+    return "Train on more images or for longer" if info.finetuning is None else "Label more images"
 
 
 def _build_bundle(

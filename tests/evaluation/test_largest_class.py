@@ -56,12 +56,13 @@ def test_only_a_whole_interval_above_the_largest_class_is_better(
         assert all(text in sentence for text in ("kind 0", f"{metrics.accuracy:.1%}", f"{baseline.accuracy:.1%}"))
 
 
-@pytest.mark.parametrize(("low", "is_better"), [(0.68, True), (0.31, False)])
-def test_cross_validation_decides_for_a_fine_tuned_run(low: float, is_better: bool, run_folder: RunFolder) -> None:
-    row = {"accuracy_high": 0.99, "macro_f1": 0.9, "loss": 0.1, "seconds": 1.0, "detail": ""}
+@pytest.mark.parametrize(("share", "is_better"), [(0.63, True), (0.65, False)])
+def test_cross_validation_decides_for_a_fine_tuned_run(share: float, is_better: bool, run_folder: RunFolder) -> None:
+    # The interval of another group, which reaches down to .31, doesn't count: 14 of 16 images have one from .640.
+    row = {"accuracy_low": 0.31, "accuracy_high": 0.99, "macro_f1": 0.9, "loss": 0.1, "seconds": 1.0, "detail": ""}
     methods = [
-        {**row, "method": "head", "accuracy": 0.9, "accuracy_low": low},
-        {**row, "method": "largest-class", "accuracy": 0.35, "accuracy_low": 0.2},
+        {**row, "method": "head", "accuracy": 0.875},
+        {**row, "method": "largest-class", "accuracy": share},
     ]
     record = {"method": "head", "folds": 3, "by_group": True, "methods": methods}
     info = dataclasses.replace(
@@ -76,7 +77,7 @@ def test_cross_validation_decides_for_a_fine_tuned_run(low: float, is_better: bo
     if not is_better:
         assert all(
             text in sentence
-            for text in ("Not clearly", "90.0%", "31.0% to 99.0%", "cross-validation by group", "kind 0 35.0%")
+            for text in ("Not clearly", "87.5%", "64.0% to 96.5%", "in cross-validation", "kind 0 65.0%")
         )
     on_test = dataclasses.replace(_metrics([1, 1, 0, 0], 0), split="test")
     assert "on test" in no_better_than_largest_class(info, on_test)

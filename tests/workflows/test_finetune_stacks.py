@@ -70,7 +70,7 @@ def test_from_stacks_to_predictions_as_a_user_goes(stacks: Path, capsys: pytest.
     options = ["--mask", "{stem}_mask.tif", "--classes", "{stem}.csv", "--methods", "head", "--test"]
     output = command("finetune", *paths(), *options, "--out", "first")
     assert "folds by group" in output
-    assert "intervals are for images of other groups (stacks, patients), of which 2 are here" in output
+    assert "the intervals are for images of other groups (stacks, patients), estimated from these 2" in output
     shutil.move("first", "run")
     for name in NAMES:  # what follows needs the run folder only
         Path(f"{name}_mask.tif").unlink()
