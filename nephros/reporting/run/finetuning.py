@@ -96,6 +96,6 @@ def _interval_note(record: FinetuningRecord, held_out: HeldOutPredictions) -> st
         return "The intervals count the images of a group as if they were independent, and are too narrow for other groups."
     rows = accuracy_by_group(held_out.probabilities.argmax(axis=1) == held_out.labels, held_out.groups)
     return (
-        f"The intervals are for images of other groups, such as patients or stacks, estimated from the {len(rows)} here: on them the "
-        f"accuracy of {record['method']} is {rows[0].accuracy:.2f} to {rows[-1].accuracy:.2f}."
+        f"The intervals are for images of other groups, such as patients or stacks, estimated from the {len(rows)} here: on "
+        f"them the accuracy of {record['method']} is {rows[0].accuracy:.2f} to {rows[-1].accuracy:.2f}."
     )
