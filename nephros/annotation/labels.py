@@ -305,9 +305,8 @@ class LabelStore:
         self._latest = np.pad(self._latest, (0, max(0, n_cells - len(self._latest))), constant_values=-1)
         for _, cell, class_id, annotator, _ in rows:
             self._set(cell, class_id, annotator)
-        for cell in {
-            cell for _, cell, _, _, undoes in rows if undoes is not None
-        }:  # begin again, with what still counts
+        # Cells of which a change was undone begin again, with what still counts.
+        for cell in {cell for _, cell, _, _, undoes in rows if undoes is not None}:
             self._latest[cell] = -1
             for labels in self._by_annotator.values():
                 labels.pop(cell, None)

@@ -199,14 +199,14 @@ def require_tune_extra() -> contextlib.AbstractContextManager[None]:
 
 def recorded_command(name: str, argv: list[str]) -> str:
     """Return a command as runs and studies record it: without the password of a database, which must not be stored."""
-    words = ["nephros", name, *argv]
-    for i, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if words[i - 1] == "--storage":
-            words[i] = _without_password(word)
+    command = ["nephros", name, *argv]
+    for i, argument in enumerate(command):
+        option, equals, value = argument.partition("=")
+        if command[i - 1] == "--storage":
+            command[i] = _without_password(argument)
         elif option == "--storage" and equals:
-            words[i] = f"--storage={_without_password(value)}"
-    return shlex.join(words)
+            command[i] = f"--storage={_without_password(value)}"
+    return shlex.join(command)
 
 
 def _without_password(storage: str) -> str:

@@ -41,12 +41,10 @@ def arrays_to_cells(
     """
     array_images = read_array_images(images)
     notes = list(array_images.notes)
-    channels, height, width = shape
-    cell_shape = (height, width) if channels == 1 else (height, width, channels)
+    channels = shape[0]
     if not len(array_images):
-        return np.empty((0, *cell_shape), dtype=np.uint8), notes
-    is_plane_chosen = channels > 1 and conversion.channel is not None
-    if len(array_images.blocks) == 1 and _is_cells(array_images.blocks[0], cell_shape) and not is_plane_chosen:
+        return np.empty((0, *_pixels_shape(shape)), dtype=np.uint8), notes
+    if len(array_images.blocks) == 1 and are_cells(array_images.blocks[0], shape, conversion):
         return np.ascontiguousarray(array_images.blocks[0]), notes
     brightest = _brightest(array_images, channels, conversion)
     cells, counts = [], Counter[str]()
@@ -69,9 +67,15 @@ def arrays_to_cells(
     return np.stack(cells), notes
 
 
-def _is_cells(block: NDArray[Any], cell_shape: tuple[int, ...]) -> bool:
-    """Return whether images need no conversion."""
-    return block.dtype == np.uint8 and block.shape[1:] == cell_shape
+def are_cells(images: NDArray[Any], shape: CellShape, conversion: InputConversion) -> bool:
+    """Return whether the images of an array are cells of this shape as they are, with no color plane to take from them."""
+    is_plane_chosen = shape[0] > 1 and conversion.channel is not None
+    return images.dtype == np.uint8 and images.shape[1:] == _pixels_shape(shape) and not is_plane_chosen
+
+
+def _pixels_shape(shape: CellShape) -> tuple[int, ...]:
+    channels, height, width = shape
+    return (height, width) if channels == 1 else (height, width, channels)
 
 
 def _brightest(images: ArrayImages, channels: int, conversion: InputConversion) -> dict[str, BrightestPixel]:

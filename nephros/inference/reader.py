@@ -33,6 +33,7 @@ from nephros.data.npz.stream import ImageArray, UnreadableInput
 from nephros.data.volumes import slices_last
 from nephros.errors import FileError
 from nephros.escaping import escape_surrogates
+from nephros.inference.array_cells import are_cells
 from nephros.inference.discovery import InputDiscovery, unreadable_message, without_mask_files
 from nephros.inference.volume_inputs import check_array, kind_error
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
@@ -334,7 +335,7 @@ class CellReader:
                     levels = self._conversion
                     yield rows, to_uint8(cells, levels.white_level or 255.0, levels.black_level)
                     continue
-                if self._is_input_shape(cells):
+                if are_cells(cells, self.shape, self._conversion):
                     yield rows, cells
                     continue
                 pending = []
@@ -354,12 +355,6 @@ class CellReader:
             self._add_error_row(CellSource(name, index, array.split), unreadable_message(array.path, error))
         if deferred_rows:
             self._deferred.append((array, deferred_rows))
-
-    def _is_input_shape(self, cells: NDArray[Any]) -> bool:
-        """Return whether images of an array need no conversion."""
-        shape = (*(cells.shape[3:] or (1,)), *cells.shape[1:3])
-        is_plane_chosen = cells.ndim == 4 and self._conversion.channel is not None
-        return cells.dtype == np.uint8 and shape == self.shape and not is_plane_chosen
 
     def _read_deferred(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield row and cell of every image of more than 8 bits, now that the brightest pixel of all of them is known."""

@@ -68,8 +68,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             seconds.
         epochs, batch_size, lr: in place of the recipe's `epochs`, `batch_size` and `optimizer.lr`; None keeps them, except that
             little data gets smaller batches and more passes. Left out with `pretrained`, whose methods have values of their own.
-        random_state: seed of weights, order and augmentation; None takes the recipe's. With another
-            number of threads, such as `n_jobs` gives, only sums are rounded otherwise.
+        random_state: seed of weights, order and augmentation; None takes the recipe's. With another number of threads, such as
+            `n_jobs` gives, only sums are rounded otherwise.
         device: auto, cpu or cuda.
 
     Attributes:

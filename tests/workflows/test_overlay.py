@@ -136,10 +136,10 @@ def test_the_stack_is_opened_as_it_was_prepared(
     result = nephros.prepare(path, tmp_path / "cells.npz", **sizes | options)
     rows = "".join(f"{index},0,tubule\n" for index in range(len(result.ids)))
     (tmp_path / "p.csv").write_text(f"index,label,class_name\n{rows}")
-    shown: list[Any] = []
-    monkeypatch.setattr("nephros.workflows.overlay.save_overlay", lambda *args: shown.append(args))
+    saved: list[Any] = []
+    monkeypatch.setattr("nephros.workflows.overlay.save_overlay", lambda *args: saved.append(args))
     nephros.overlay(tmp_path / "cells.json", tmp_path / "p.csv", tmp_path / "tissue.png")
-    ((_, projection, visible_nuclei, _),) = shown
+    ((_, projection, visible_nuclei, _),) = saved
     assert np.array_equal(projection, pixels.max(axis=0))
     assert np.array_equal(visible_nuclei > 0, labels.any(axis=0))
 

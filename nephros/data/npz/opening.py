@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from nephros.data.npz.image_names import read_image_names
 from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversion, take_channel
 from nephros.data.npz.labels import decode_labels, decode_text, find_labeled
 from nephros.data.npz.layout import NpzLayout, find_layout, holds_volumes
-from nephros.data.npz.splits import assign_arrays, read_unlabeled_groups
+from nephros.data.npz.splits import assign_arrays, read_groups
 from nephros.data.provenance import Provenance
 from nephros.data.split import SPLITS, Split
 from nephros.data.splitting import SplitAssignment
@@ -76,12 +76,14 @@ def open_npz(
     with open_archive(path) as archive:
         contents = _read_contents(path, archive, max_bytes, groups)
         class_names, info = contents.class_names, contents.info
+        image_groups = read_groups(path, archive, contents.layout, contents.is_labeled, max_bytes)
         assignment = assign_arrays(
             path,
             archive,
             contents.layout,
             contents.labels,
             contents.is_labeled,
+            image_groups,
             class_names,
             seed,
             max_bytes,
@@ -112,7 +114,7 @@ def open_npz(
         image_names = read_image_names(path, archive, max_bytes)
         splits = _make_splits(loader, contents, stored, assignment, pixels, image_names)
         unlabeled = _unlabeled_images(loader, contents, stored, pixels)
-        unlabeled_groups = read_unlabeled_groups(path, archive, contents.layout, contents.is_labeled, max_bytes)
+        unlabeled_groups = _unlabeled_groups(contents, image_groups)
     notes = [] if contents.layout.is_complete else [assignment.rule]
     notes += [*contents.notes, *plane_notes, *pixels.details]
     notes += [] if is_official or info is None else ["not the published file: its MD5 differs"]
@@ -356,3 +358,11 @@ def _unlabeled_images(
     if not len(rows):
         return None
     return loader.convert(contents.images[""], stored[""], rows, pixels.apply, repr(pixels))
+
+
+def _unlabeled_groups(contents: _Contents, groups: Mapping[str, Sequence[str]]) -> NDArray[np.str_] | None:
+    """Return the groups of the images that `_unlabeled_images` returns; None where none are, or their groups are unknown."""
+    is_labeled = contents.is_labeled.get("")
+    if is_labeled is None or is_labeled.all() or "" not in contents.layout.groups:
+        return None
+    return np.array(groups[""])[~is_labeled]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ def assign_arrays(
     layout: NpzLayout,
     labels: Mapping[str, NDArray[np.int64]],
     is_labeled: Mapping[str, NDArray[np.bool_]],
+    groups: Mapping[str, Sequence[str]],
     class_names: tuple[str, ...],
     seed: int,
     max_bytes: int,
@@ -35,8 +36,8 @@ def assign_arrays(
 ) -> SplitAssignment:
     """Assign the labeled images of all arrays, one after the other, to splits.
 
-    `labels` are theirs, by split, and `is_labeled` says of all images which they are. `max_bytes` is the free memory, as
-    `nephros.data.npz.arrays.read_small_array` takes it.
+    `labels` are theirs, by split, and `is_labeled` says of all images which they are. `groups` are those of `read_groups`.
+    `max_bytes` is the free memory, as `nephros.data.npz.arrays.read_small_array` takes it.
     """
     given = None
     if layout.splits:
@@ -47,9 +48,7 @@ def assign_arrays(
         given = np.concatenate([np.full(len(values), SPLITS.index(split)) for split, values in labels.items()])
     group_names: list[str] = []
     for split, selected in is_labeled.items():
-        name = layout.groups.get(split, "")
-        names = _read_groups(path, archive, name, len(selected), max_bytes) if name else [""] * len(selected)
-        group_names += itertools.compress(names, selected)
+        group_names += itertools.compress(groups[split], selected)
     return assign_splits(
         path,
         np.concatenate(list(labels.values())),
@@ -64,18 +63,20 @@ def assign_arrays(
     )
 
 
-def read_unlabeled_groups(
+def read_groups(
     path: Path,
     archive: zipfile.ZipFile,
     layout: NpzLayout,
     is_labeled: Mapping[str, NDArray[np.bool_]],
     max_bytes: int,
-) -> NDArray[np.str_] | None:
-    """Return the groups of the images without a label, where they are in one array with the others; None where there are none."""
-    name, selected = layout.groups.get("", ""), is_labeled.get("", np.ones(0, np.bool_))
-    if not name or selected.all():
-        return None
-    return np.array(_read_groups(path, archive, name, len(selected), max_bytes))[~selected]
+) -> dict[str, list[str]]:
+    """Return the group of each image, labeled or not, by split; "" for one without a group."""
+    groups = {}
+    for split, flags in is_labeled.items():
+        name = layout.groups.get(split, "")
+        texts = _read_text(path, archive, name, len(flags), max_bytes) if name else [""] * len(flags)
+        groups[split] = [str(text).strip() for text in texts]
+    return groups
 
 
 def _given_by(layout: NpzLayout) -> str:
@@ -119,11 +120,6 @@ def _read_splits(path: Path, archive: zipfile.ZipFile, name: str, n_images: int,
             path, f"{path}: {name} holds '{unknown[0][:80]}', but it must hold the words train, val and test."
         )
     return np.array([splits[word] for word in words.tolist()], dtype=np.int64)[inverse.reshape(-1)]
-
-
-def _read_groups(path: Path, archive: zipfile.ZipFile, name: str, n_images: int, max_bytes: int) -> list[str]:
-    """Return the group of each image; "" for one without a group."""
-    return [str(text).strip() for text in _read_text(path, archive, name, n_images, max_bytes)]
 
 
 def _read_text(path: Path, archive: zipfile.ZipFile, name: str, n_images: int, max_bytes: int) -> NDArray[np.str_]:
